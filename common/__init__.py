@@ -1,0 +1,1 @@
+"""What both methods use: data sets, networks, features, scores, metrics and training."""

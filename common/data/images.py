@@ -1,0 +1,78 @@
+"""A set of images as the suite sees it: uint8, one size, with a digest of its content."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images in memory, on any device.
+
+    `pixels` are RGB, 0-255. `labels` are 0..K-1, None where a set has none. `masks` (True = foreground) exist only where the truth is
+    known, as in the generated benchmark. `digest` is the SHA-256 of pixels and labels: two sets with one digest are the same images.
+    """
+
+    name: str
+    pixels: UInt8[Tensor, "images 3 height width"]
+    labels: Int64[Tensor, " images"] | None = None
+    masks: Bool[Tensor, "images height width"] | None = None
+    classes: tuple[str, ...] = ()
+    facts: dict = field(default_factory=dict)  # plain values for provenance: transform, encoding, class list hash, ...
+    digest: str = ""
+
+    def __post_init__(self):
+        if not self.digest:
+            object.__setattr__(self, "digest", content_digest(self.pixels, self.labels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        return tuple(self.pixels.shape[-2:])
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same set with its tensors on `device`."""
+        move = lambda t: None if t is None else t.to(device)  # noqa: E731
+        return self._with(pixels=self.pixels.to(device), labels=move(self.labels), masks=move(self.masks), digest=self.digest)
+
+    def subset(self, index: Int64[Tensor, " chosen"], name: str | None = None) -> "Images":
+        """The chosen rows, in the order given; its digest is its own."""
+        index = index.to(self.pixels.device)
+        take = lambda t: None if t is None else t[index]  # noqa: E731
+        return self._with(name=name or self.name, pixels=self.pixels[index], labels=take(self.labels), masks=take(self.masks), digest="")
+
+    def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+        """All images in order, a batch at a time."""
+        return iter(self.pixels.split(batch_size))
+
+    def _with(self, **changes) -> "Images":
+        return Images(**({"name": self.name, "classes": self.classes, "facts": self.facts} | changes))
+
+
+def content_digest(pixels: UInt8[Tensor, "images 3 height width"], labels: Int64[Tensor, " images"] | None) -> str:
+    """SHA-256 over shape, pixels and labels, independent of device and memory format."""
+    sha = hashlib.sha256(str(tuple(pixels.shape)).encode())
+    for block in pixels.split(4096):
+        sha.update(block.cpu().contiguous().numpy().tobytes())
+    if labels is not None:
+        sha.update(labels.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def balanced_subset(labels: Int64[Tensor, " images"], count: int, generator: torch.Generator) -> Int64[Tensor, " chosen"]:
+    """`count` rows with the classes as equal as they can be, drawn by `generator`, in ascending order."""
+    classes = int(labels.max()) + 1
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels[order.to(labels.device)].cpu()
+    rank = torch.zeros(len(labels), dtype=torch.int64)
+    for k in range(classes):
+        rows = (shuffled == k).nonzero().squeeze(1)
+        rank[rows] = torch.arange(len(rows))
+    chosen = order[torch.argsort(rank, stable=True)[:count]]
+    return chosen.sort().values

@@ -1,0 +1,24 @@
+"""One way to refuse bad input: a single line on stderr, exit code 2, no traceback."""
+
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """Input that a person can mend. Its text names the value and what was expected."""
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is in no table: it lists the names that are."""
+    return UserError(f"unknown {kind} {got!r}; known: {', '.join(known)}")
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
