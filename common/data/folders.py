@@ -1,0 +1,187 @@
+"""Folders of images: decoded into memory where they fit, streamed by worker processes where they do not."""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from common.data.transforms import INTERPOLATIONS, Transform
+from common.errors import UserError
+
+HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
+
+
+def decode(path: Path) -> Image.Image:
+    """The image as RGB. Raises UserError naming the file where it does not decode to its last row."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path} is gone") from None
+    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
+        raise UserError(f"{path} does not decode as an image ({type(error).__name__})") from None
+
+
+def at_size(item: Path | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "rows cols 3"]:
+    """One image, decoded if it is a path, at the transform's size."""
+    image = decode(item) if isinstance(item, Path) else Image.fromarray(item)
+    return np.asarray(transform(image))
+
+
+def in_memory(items: Sequence, transform: Transform) -> UInt8[Tensor, "images 3 rows cols"]:
+    """All images at the transform's size. Threads suffice: PIL decodes and resamples outside Python's lock."""
+    if isinstance(items, np.ndarray) and items.shape[1:3] == (transform.size_px,) * 2 and transform.rule != "via32":
+        return torch.from_numpy(np.ascontiguousarray(items.transpose(0, 3, 1, 2)))
+    pixels = torch.empty((len(items), 3, transform.size_px, transform.size_px), dtype=torch.uint8)
+
+    def place(row: int) -> None:
+        pixels[row] = torch.from_numpy(at_size(items[row], transform).transpose(2, 0, 1).copy())
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        for _ in pool.map(place, range(len(items))):  # the loop raises what a thread raised
+            pass
+    return pixels
+
+
+def worker_count() -> int:
+    return max(1, min(8, os.cpu_count() or 1))
+
+
+def files_digest(paths: Sequence[Path], names: Sequence[str], limit: int = HASH_LIMIT) -> tuple[str, str]:
+    """(SHA-256 over sorted names, sizes and contents, what it covers). Above `limit` files the contents are left out."""
+    contents = len(paths) <= limit
+    sha = hashlib.sha256()
+    for name, path in sorted(zip(names, paths)):
+        sha.update(f"{name}\0{path.stat().st_size}\0".encode())
+        if contents:
+            sha.update(hashlib.sha256(path.read_bytes()).digest())
+    return sha.hexdigest(), "names, sizes and contents" if contents else "names and sizes"
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Images on disk that are decoded each time they are read; otherwise used like `Images`.
+
+    `digest` covers the files (see `files_digest`; facts["digest_covers"] says how much), the labels and the transform.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]  # paths below the set's folder: what the digest and the draws are made of
+    transform: Transform
+    labels: Int64[Tensor, " images"] | None = None
+    classes: tuple[str, ...] = ()
+    facts: dict = field(default_factory=dict)
+    digest: str = ""
+    workers: int = field(default_factory=worker_count)  # 0 = decode in this process
+
+    def __post_init__(self):
+        if not self.digest:
+            files, covers = files_digest(self.paths, self.names)
+            sha = hashlib.sha256(repr((files, sorted(self.transform.facts().items()))).encode())
+            if self.labels is not None:
+                sha.update(self.labels.numpy().tobytes())
+            object.__setattr__(self, "digest", sha.hexdigest())
+            object.__setattr__(self, "facts", self.facts | {"digest_covers": covers})
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        return (self.transform.size_px, self.transform.size_px)
+
+    def subset(self, index: Int64[Tensor, " chosen"], name: str | None = None) -> "FolderImages":
+        """The chosen rows, in the order given; its digest is its own."""
+        rows = index.tolist()
+        paths, names = tuple(self.paths[row] for row in rows), tuple(self.names[row] for row in rows)
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, name=name or self.name, paths=paths, names=names, labels=labels, digest="")
+
+    def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+        """All images in order, a batch at a time, through the transform."""
+        return self._stream(_Decoded(self.paths, self.transform), torch.arange(len(self)), batch_size)
+
+    def training_batches(
+        self,
+        index_order: Int64[Tensor, " chosen"],
+        batch_size: int,
+        epoch_seed: int,
+        crop: tuple[float, float] = (0.08, 1.0),
+    ) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+        """The rows `index_order`, each through its own random resized crop with a share of the area in `crop`.
+
+        A crop depends on (epoch_seed, row) alone: the number of workers, the batch size and the order do not change it.
+        """
+        return self._stream(_Cropped(self.paths, self.transform, epoch_seed, crop), index_order, batch_size)
+
+    def _stream(self, images: Dataset, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
+        blocks = [block.tolist() for block in rows.split(batch_size)]
+        workers = min(self.workers, len(blocks) - 1)  # one batch is not worth a process
+        loader = DataLoader(images, batch_sampler=blocks, num_workers=max(0, workers), collate_fn=_stack)
+        for batch in loader:
+            if isinstance(batch, str):  # an error crosses the process border as text, so that it keeps its type and its one line
+                raise UserError(batch)
+            yield batch
+
+
+def random_resized_crop(image: Image.Image, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Box (left, upper, right, lower) of an Inception crop: `area` of the image, aspect ratio 3/4 to 4/3, ten tries, else the centre.
+
+    The rule is torchvision's RandomResizedCrop.get_params; only the source of random numbers differs.
+    """
+    width, height = image.size
+    for _ in range(10):
+        target = width * height * rng.uniform(*area)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+class _Decoded(Dataset):
+    def __init__(self, paths: tuple[Path, ...], transform: Transform):
+        self.paths, self.transform = paths, transform
+
+    def __getitem__(self, row: int) -> np.ndarray | str:
+        try:
+            return self.read(row)
+        except UserError as error:
+            return str(error)
+
+    def read(self, row: int) -> np.ndarray:
+        return at_size(self.paths[row], self.transform)
+
+
+class _Cropped(_Decoded):
+    def __init__(self, paths: tuple[Path, ...], transform: Transform, epoch_seed: int, area: tuple[float, float]):
+        super().__init__(paths, transform)
+        self.epoch_seed, self.area = epoch_seed, area
+
+    def read(self, row: int) -> np.ndarray:
+        image = decode(self.paths[row])
+        rng = np.random.default_rng([self.epoch_seed, row])
+        box = random_resized_crop(image, self.area, rng)
+        square = (self.transform.size_px,) * 2
+        return np.asarray(image.crop(box).resize(square, INTERPOLATIONS[self.transform.interpolation]))
+
+
+def _stack(images: list[np.ndarray | str]) -> Tensor | str:
+    for image in images:
+        if isinstance(image, str):
+            return image
+    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())

@@ -1,0 +1,132 @@
+"""The forms in which sets lie on disk: CIFAR's pickles, an .npz, SVHN's .mat, folders of images. Read, not yet resized."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torchvision
+
+from common.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A set as found: `items` is one uint8 array (images, rows, columns, 3) or a tuple of paths, `names` its rows' names (paths below the folder)."""
+
+    items: Sequence
+    names: tuple[str, ...]
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    facts: dict = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: Sequence[int], **facts) -> "Raw":
+        """The rows in the order given."""
+        rows = [int(row) for row in rows]
+        items = self.items[rows] if isinstance(self.items, np.ndarray) else tuple(self.items[row] for row in rows)
+        labels = None if self.labels is None else self.labels[rows]
+        return Raw(items, tuple(self.names[row] for row in rows), labels, self.classes, self.facts | facts)
+
+
+def draw(names: Sequence[str], count: int, seed: int) -> list[int]:
+    """The published draw: the `count` names with the smallest SHA-256 of "seed/name", in ascending row order.
+
+    It needs no random generator, so it gives the same images under any library version, and a larger draw contains the smaller one.
+    """
+    if not 1 <= count <= len(names):
+        raise UserError(f"cannot draw {count} of {len(names)} images")
+    keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    return sorted(sorted(range(len(names)), key=keys.__getitem__)[:count])
+
+
+def list_hash(names: Sequence[str]) -> str:
+    """SHA-256 of the sorted names, one a line with a final newline."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+
+
+def cifar(kind: type, root: Path, split: str) -> Raw:
+    """CIFAR-10 or CIFAR-100 through torchvision's own class, checksums included."""
+    try:
+        data = kind(str(root), train=split == "train", download=False)
+    except RuntimeError:
+        folder = root / kind.base_folder
+        state = "a file there is missing or differs from its published MD5" if folder.exists() else "it is not there"
+        raise UserError(f"{kind.__name__}: expected {folder}, but {state}; python -m common.data fetch {kind.__name__.lower()}") from None
+    return _array(data.data, data.targets, tuple(data.classes), f"{split}/")
+
+
+def cifar10(root: Path, split: str) -> Raw:
+    return cifar(torchvision.datasets.CIFAR10, root, split)
+
+
+def cifar100(root: Path, split: str) -> Raw:
+    """torchvision's folder where it is, else the test set alone from cifar100-test/cifar100-test.npz (images, fine, class_names)."""
+    archive = root / "cifar100-test" / "cifar100-test.npz"
+    if (root / "cifar-100-python").exists() or not archive.exists():
+        return cifar(torchvision.datasets.CIFAR100, root, split)
+    if split != "test":
+        raise UserError(f"cifar100 {split}: {archive} holds the test set only, expected {root / 'cifar-100-python'}")
+    with np.load(archive, allow_pickle=False) as data:
+        return _array(data["images"], data["fine"], tuple(str(name) for name in data["class_names"]), "test/")
+
+
+def svhn(root: Path, split: str) -> Raw:
+    """SVHN's cropped digits; the .mat says 10 where the digit is 0."""
+    path = root / "svhn" / f"{split}_32x32.mat"
+    if not path.exists():
+        raise UserError(f"svhn: expected {path}; python -m common.data fetch svhn")
+    from scipy.io import loadmat  # slow to import, needed here only
+
+    data = loadmat(path)
+    labels = data["y"].astype(np.int64).squeeze(1) % 10
+    return _array(np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)), labels, tuple(str(digit) for digit in range(10)), f"{split}/")
+
+
+def first_of_each(raw: Raw, per_class: int) -> Raw:
+    """The first `per_class` images of each class, in file order (for SVHN: what the DICE, KNN and CIDER repositories evaluate)."""
+    short = [k for k in range(len(raw.classes)) if (raw.labels == k).sum() < per_class]
+    if short:
+        raise UserError(f"class {raw.classes[short[0]]} has fewer than {per_class} images")
+    return raw.take(np.sort(np.concatenate([np.flatnonzero(raw.labels == k)[:per_class] for k in range(len(raw.classes))])))
+
+
+def _array(pixels: np.ndarray, labels: Sequence[int], classes: tuple[str, ...], prefix: str) -> Raw:
+    return Raw(pixels, tuple(f"{prefix}{row:06d}" for row in range(len(pixels))), np.asarray(labels, dtype=np.int64), classes)
+
+
+def image_files(folder: Path) -> list[str]:
+    """Every file below `folder` with an image's extension, as sorted paths below it. Hidden files (.directory, ._x.jpg) are not images."""
+    found = []
+    for where, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(where).relative_to(folder)
+        found += [(below / name).as_posix() for name in files if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+    return sorted(found)
+
+
+def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool = True) -> Raw:
+    """All images below `path`. With two or more class folders and nothing beside them, the labels are the classes' places in sorted order.
+
+    `classes`: read these class folders only. Raises UserError where the folder or its images are missing.
+    """
+    if not path.is_dir():
+        raise UserError(f"expected a folder of images at {path}")
+    if classes is None:
+        names = image_files(path)
+    else:
+        names = [f"{name}/{below}" for name in sorted(classes) for below in image_files(path / name)]
+    if not names:
+        raise UserError(f"no image below {path}; extensions looked for: {' '.join(EXTENSIONS)}")
+    tops = sorted({name.split("/")[0] for name in names}) if all("/" in name for name in names) else []
+    paths = tuple(path / name for name in names)
+    if not labelled or len(tops) < 2:
+        return Raw(paths, tuple(names))
+    number = {top: k for k, top in enumerate(tops)}
+    return Raw(paths, tuple(names), np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops))
