@@ -1,9 +1,24 @@
-"""What a network says of images, as plain arrays: the only thing scores ever see."""
+"""What a network says of images, as plain arrays: the only thing scores ever see. One pass a set gives all that any score needs."""
 
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from common import checkpoint
+from common.backbones import Classifier
+from common.errors import UserError
+from common.recipes import digest
 
 
 @dataclass(frozen=True)
@@ -12,6 +27,10 @@ class Head:
 
     weight: Float[np.ndarray, "classes channels"]
     bias: Float[np.ndarray, " classes"]
+
+    @classmethod
+    def of(cls, model: Classifier) -> "Head":
+        return cls(model.head.weight.detach().cpu().numpy(), model.head.bias.detach().cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -29,3 +48,124 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.logits)
+
+
+BASIC = ("penultimate", "logits")
+_ODIN = re.compile(r"odin:T=([0-9.e+-]+),eps=([0-9.e+-]+)$")
+
+
+def extract(
+    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: torch.device | str = "cpu", progress: bool = True
+) -> Features:
+    """Features of a set, in eval mode: one forward pass for everything, and one gradient pass more for each ODIN.
+
+    `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Raises UserError for an unknown need.
+    """
+    extras = [need for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")]
+    makers = {need: _maker(need) for need in extras}
+    model = model.to(device).eval()
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*BASIC, *extras)}
+    bar = tqdm(total=len(images), desc=images.name, unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
+    with bar:
+        for pixels in images.batches(batch_size):
+            batch = pixels.to(device, non_blocking=True).float() / 255
+            for name, values in _one_batch(model, batch, makers).items():
+                parts[name].append(values.cpu().numpy())
+            bar.update(len(batch))
+    arrays = {name: np.concatenate(rows) for name, rows in parts.items()}
+    labels = None if images.labels is None else images.labels.cpu().numpy()
+    return Features(arrays.pop("penultimate"), arrays.pop("logits"), labels, arrays)
+
+
+def _one_batch(model: Classifier, batch: Tensor, makers: dict[str, Callable]) -> dict[str, Tensor]:
+    with torch.no_grad(), _block_outputs(model, bool(makers)) as blocks:
+        pooled = model.pool(model.feature_map(batch))
+        result = {"penultimate": pooled, "logits": model.head(pooled)}
+    return result | {name: make(model, batch, list(blocks)) for name, make in makers.items()}
+
+
+@contextlib.contextmanager
+def _block_outputs(model: Classifier, wanted: bool) -> Iterator[list[Tensor]]:
+    """Collects every residual block's output during the pass."""
+    outputs: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()] if wanted else []
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _maker(need: str) -> Callable[[Classifier, Tensor, list[Tensor]], Tensor]:
+    """How an extra is made from the model, the images in [0, 1] and the block outputs of their pass."""
+    if need == "block_norms":
+        return lambda model, batch, blocks: _block_norms(blocks)
+    if match := _ODIN.match(need):
+        temperature, eps = float(match[1]), float(match[2])
+        return lambda model, batch, blocks: odin(model, batch, temperature, eps)
+    raise UserError(f"unknown need {need!r}; known: penultimate, logits, labels, block_norms, odin:T=...,eps=...")
+
+
+@torch.no_grad()
+def _block_norms(blocks: list[Tensor]) -> Float[Tensor, "batch blocks"]:
+    """FeatureNorm of every block: mean over channels of the L2 norm over locations, after a ReLU."""
+    return torch.stack([torch.linalg.vector_norm(F.relu(out.float()), dim=(2, 3)).mean(1) for out in blocks], dim=1)
+
+
+def odin(model: Classifier, batch: Float[Tensor, "batch 3 height width"], temperature: float, eps: float) -> Tensor:
+    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then log of the largest softmax at T."""
+    if eps:
+        images = batch.clone().requires_grad_()
+        logits = model(images) / temperature
+        loss = F.cross_entropy(logits, logits.argmax(1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images)
+        batch = batch - eps * gradient.sign()
+    with torch.no_grad():
+        logits = model(batch).double() / temperature
+    return logits.log_softmax(1).amax(1)
+
+
+class FeatureCache:
+    """Features on disk, keyed by content: weights, pixels, precision. A name never decides whether two things are the same."""
+
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    def get(self, model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: Any = "cpu", progress: bool = True) -> Features:
+        """As `extract`, with what is on disk taken from there and the rest put there."""
+        names = list(dict.fromkeys([*BASIC, *(need for need in needs if need != "labels")]))
+        if self.folder is None:
+            return extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
+        place = self.folder / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
+        found = {name: array for name in names if (array := _read(_file(place, name), len(images))) is not None}
+        if len(found) < len(names):
+            made = extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
+            fresh = {"penultimate": made.penultimate, "logits": made.logits, **made.extras}
+            for name in names:
+                if name not in found:
+                    _write(_file(place, name), fresh[name])
+            found = fresh | found
+        labels = None if images.labels is None else images.labels.cpu().numpy()
+        return Features(found.pop("penultimate"), found.pop("logits"), labels, found)
+
+
+def _file(place: Path, name: str) -> Path:
+    return place / (re.sub(r"[^A-Za-z0-9.=-]", "_", name) + ".npy")
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    def write(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.save(file, array)
+
+    checkpoint.write_atomically(path, write)
+
+
+def _read(path: Path, rows: int) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        return None
+    return array if len(array) == rows else None

@@ -51,6 +51,11 @@ class Images:
         """All images in order, a batch at a time."""
         return iter(self.pixels.split(batch_size))
 
+    def training_batches(self, order: Int64[Tensor, " chosen"], batch_size: int, seed: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+        """The images of `order`, a batch at a time. `seed` is for sets that crop while they decode; here nothing is drawn."""
+        for index in order.to(self.pixels.device).split(batch_size):
+            yield self.pixels[index]
+
     def _with(self, **changes) -> "Images":
         return Images(**({"name": self.name, "classes": self.classes, "facts": self.facts} | changes))
 

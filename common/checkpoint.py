@@ -1,0 +1,103 @@
+"""Checkpoints: one file, complete at every moment, safe to open.
+
+A checkpoint holds the network's name, its tensors, the recipe that made it, plain facts (data digests, class names, ...) and, while
+training is under way, what a killed run needs to go on. It is written to a temporary file, flushed to disk and renamed, so that
+a half-written file never bears its name. Reading unpickles tensors and plain values only; a pickle that would run code is refused.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.backbones import Classifier, build
+from common.errors import UserError
+
+FORMAT = "ood-backgrounds checkpoint 1"
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call `write(temporary_path)`, flush it to disk, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of all tensors: the same weights give the same digest, whatever the file."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def save(path: Path | str, model: Classifier, *, recipe: dict[str, Any], training: dict[str, Any] | None = None, **facts: Any) -> None:
+    """Write a checkpoint atomically. `recipe` and `facts` are plain values; `training` is None once training is finished."""
+    content = {
+        "format": FORMAT,
+        "backbone": model.name,
+        "classes": model.classes,
+        "weights": _cpu(model.state_dict()),
+        "recipe": recipe,
+        "facts": facts,
+        "training": None if training is None else _cpu(training),
+    }
+    write_atomically(Path(path), lambda part: torch.save(content, part))
+
+
+def _cpu(value: Any) -> Any:
+    """Tensors copied to the CPU in plain memory order, so that a file does not depend on where or how training ran."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {key: _cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cpu(item) for item in value)
+    return value
+
+
+def _read(path: Path | str) -> dict[str, Any]:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r})")
+    return content
+
+
+def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
+    """The network in eval mode on the CPU, and its facts: those given to `save`, with "recipe" and "finished".
+
+    Raises UserError for a file that is missing, cut short, unsafe, foreign, or whose tensors do not fit the network it names.
+    """
+    content = _read(path)
+    model = build(content["backbone"], content["classes"])
+    try:
+        model.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit {content['backbone']}: {str(error).splitlines()[-1].strip()}") from error
+    facts = {**content["facts"], "recipe": content["recipe"], "finished": content["training"] is None}
+    return model.eval(), facts
+
+
+def load_training(path: Path | str) -> dict[str, Any]:
+    """What a killed run needs to go on. Raises UserError where the run is finished (there is nothing to go on with)."""
+    content = _read(path)
+    if content["training"] is None:
+        raise UserError(f"{path} is a finished run; there is no training to go on with")
+    return content["training"]

@@ -1,0 +1,174 @@
+"""Fine-tune a pre-trained classifier with cross-entropy and the local background penalty (LBF Eq. 7).
+
+    python -m lbf.finetune RUN/checkpoint.pt --preset cifar10 --out RUN2
+
+With --lam 0 this is the control: the same start, data order, augmentation and schedule, without the penalty. docs/lbf.md says what each
+logged number means and where this differs from the paper.
+"""
+
+import argparse
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from common import checkpoint, runs
+from common.backbones import Classifier
+from common.errors import UserError, command
+from common.objective import Batch, Clock, Objective, accuracy, ratio
+from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick
+from common.train import TrainRecipe, fit
+from lbf.loss import background_mask, background_norm_loss, local_norms
+
+
+@dataclass(frozen=True)
+class LBFRecipe(TrainRecipe):
+    """LBF's fine-tuning; the defaults are the paper's CIFAR settings (section 4.1) where it states them."""
+
+    epochs: int = number(30, low=1, why="passes over the training set; LBF: 30 on CIFAR, 10 on ImageNet-100")
+    lr: float = number(0.1, low=0, why="highest learning rate; LBF: 0.1 on CIFAR, 5e-5 on ImageNet-100")
+    weight_decay: float = number(1e-4, low=0, why="L2 on all parameters, batch norm included; LBF")
+    drops: tuple[float, ...] = numbers((0.5,), low=0, high=1, why="shares of the run after which the rate is divided by 10; LBF: half-way")
+    delta: float | None = number(None, low=0, why="a location is background where its own class has less probability; LBF Eq. 5. none: 1/K")
+    mu: float = number(1.0, low=0, why="norm below which nothing is penalised; LBF Eq. 6: 1, 2, 3 on CIFAR-10, CIFAR-100, ImageNet-100")
+    lam: float = number(1.0, low=0, why="weight of the penalty; LBF Eq. 7. 0 is the control")
+    selector: str = choice("live", ("live", "frozen"), why="whose probabilities select: the network in training, or the pre-trained one")
+    reduction: str = choice("batch", ("batch", "image"), why="mean over all selected locations, or per image first; LBF Eq. 6 read literally is batch")
+    locations: str = choice("background", ("background", "all", "random", "foreground"), why="what is penalised; all but background are ablations")
+
+
+PRESETS = {
+    "cifar10": LBFRecipe(delta=0.1, mu=1.0),
+    "cifar100": LBFRecipe(delta=0.01, mu=2.0),
+    "imagenet100": LBFRecipe(epochs=10, lr=5e-5, delta=0.01, mu=3.0, crop="resized"),
+    "shapes": LBFRecipe(epochs=4, lr=0.05, precision="float32"),
+}
+
+
+class LBF(Objective):
+    """Cross-entropy on the pooled features plus lambda times the mean excess norm of background locations (Eq. 7)."""
+
+    def __init__(self, recipe: LBFRecipe, start: Classifier):
+        super().__init__()
+        self.recipe = recipe
+        self.delta = 1 / start.classes if recipe.delta is None else recipe.delta
+        # Kept out of parameters and state: the frozen selector is the start network, which a resumed run loads again.
+        self._frozen = (copy.deepcopy(start).eval(),) if recipe.selector == "frozen" else ()
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        feature_map = model.feature_map(batch.flat)
+        logits = model.head(model.pool(feature_map))
+        ce = F.cross_entropy(logits, batch.labels)
+        mask = self.select(model, feature_map.detach(), batch, clock)
+        with torch.set_grad_enabled(self.recipe.lam > 0):  # the control's step is plain cross-entropy, bit for bit
+            lff = background_norm_loss(feature_map, mask, self.recipe.mu, self.recipe.reduction)
+        loss = ce + self.recipe.lam * lff if self.recipe.lam > 0 else ce
+        logs = {"ce": ce.detach(), "lff": lff.detach(), "train_accuracy": accuracy(logits, batch.labels)}
+        return loss, logs | selection_numbers(feature_map.detach(), mask, self.recipe.mu)
+
+    @torch.no_grad()
+    def select(
+        self, model: Classifier, feature_map: Float[Tensor, "batch channels rows cols"], batch: Batch, clock: Clock
+    ) -> Bool[Tensor, "batch rows cols"]:
+        """Eq. 5, or one of the ablations that replace it by as many random, all, or the other locations."""
+        if self._frozen:
+            selector = self._frozen[0].to(feature_map.device)
+            selector.bf16 = model.bf16
+            local = selector.local_logits(selector.feature_map(batch.flat))
+        else:
+            local = model.local_logits(feature_map)
+        mask = background_mask(local, batch.labels, self.delta)
+        if self.recipe.locations == "all":
+            return torch.ones_like(mask)
+        if self.recipe.locations == "foreground":
+            return ~mask
+        return random_like(mask, clock.generator) if self.recipe.locations == "random" else mask
+
+
+def random_like(mask: Bool[Tensor, "batch rows cols"], generator: torch.Generator) -> Bool[Tensor, "batch rows cols"]:
+    """As many locations of each image as `mask` has, drawn uniformly."""
+    noise = torch.rand(mask.shape, generator=generator, device=mask.device).flatten(1)
+    rank = noise.argsort(dim=1).argsort(dim=1)
+    return (rank < mask.flatten(1).sum(dim=1, keepdim=True)).view_as(mask)
+
+
+@torch.no_grad()
+def selection_numbers(
+    feature_map: Float[Tensor, "batch channels rows cols"], mask: Bool[Tensor, "batch rows cols"], mu: float
+) -> dict[str, Float[Tensor, " 2"]]:
+    """What is logged of a selection; see docs/lbf.md."""
+    norms, counts, images = local_norms(feature_map), mask.sum(dim=(1, 2)), len(mask)
+    selected, others = mask.sum(), (~mask).sum()
+    return {
+        "selected_share": ratio(selected, mask.numel()),
+        "images_none_selected": ratio((counts == 0).sum(), images),
+        "images_all_selected": ratio((counts == mask[0].numel()).sum(), images),
+        "selected_above_mu": ratio((mask & (norms > mu)).sum(), selected),
+        "norm_selected": ratio((norms * mask).sum(), selected),
+        "norm_others": ratio((norms * ~mask).sum(), others),
+        "norm_pooled": ratio(torch.linalg.vector_norm(Classifier.pool(feature_map), dim=1).sum(), images),
+    }
+
+
+@torch.no_grad()
+def selected_share(model: Classifier, images, delta: float, count: int = 2000) -> float:
+    """The share of locations Eq. 5 selects in (at most `count`) training images under the test transform."""
+    device, selected, locations = next(model.parameters()).device, 0, 0
+    labels = images.labels.to(device)
+    for start, pixels in zip(range(0, count, 250), images.batches(250)):
+        feature_map = model.feature_map(pixels.to(device).float() / 255)
+        mask = background_mask(model.local_logits(feature_map), labels[start : start + len(pixels)], delta)
+        selected, locations = selected + int(mask.sum()), locations + mask.numel()
+    return selected / locations
+
+
+def parser() -> argparse.ArgumentParser:
+    lines = [f"  {n:12} {r.epochs} epochs, lr {r.lr:g}, delta {'1/K' if r.delta is None else r.delta}, mu {r.mu:g}, lambda {r.lam:g}" for n, r in PRESETS.items()]
+    made = argparse.ArgumentParser(
+        prog="python -m lbf.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=runs.formatter
+    )
+    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
+    made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
+    runs.add_run_arguments(made)
+    add_arguments(made, LBFRecipe)
+    return made
+
+
+def start_network(path: Path) -> tuple[Classifier, dict]:
+    """A finished, pre-trained network to start from. Raises UserError for an unfinished run."""
+    model, facts = checkpoint.load(path)
+    if not facts["finished"]:
+        raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
+    return model, facts
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    model, start = start_network(arguments.checkpoint)
+    preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
+    device = runs.device_of(arguments)
+    recipe = runs.prepare_recipe(from_arguments(arguments, preset), device)
+    if recipe.delta is None:
+        recipe = replace(recipe, delta=1 / model.classes)
+    arguments.limit = arguments.limit or start["limit"]  # the same images as the start network, unless told otherwise
+    images = runs.training_images(start["id_set"], runs.transform_from_facts(start), arguments)
+    share = selected_share(model.to(device), images, recipe.delta)
+    print(f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %")
+    kept = ("id_set", "classes", "transform", "data_facts")
+    facts = {name: start[name] for name in kept} | {
+        "method": "LBF" if recipe.lam > 0 else "control", "preset": arguments.preset or start["id_set"], "limit": arguments.limit,
+        "start": checkpoint.weights_digest(model), "start_recipe": start["recipe"], "start_seed": start["seed"], "selected_share_at_start": share,
+    }  # fmt: skip
+    fit(
+        model, LBF(recipe, model), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
+        facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
+    )  # fmt: skip
+    print(arguments.out / "checkpoint.pt")
+
+
+if __name__ == "__main__":
+    command(main)
