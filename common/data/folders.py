@@ -114,16 +114,16 @@ class FolderImages:
 
     def training_batches(
         self,
-        index_order: Int64[Tensor, " chosen"],
+        order: Int64[Tensor, " chosen"],
         batch_size: int,
-        epoch_seed: int,
+        seed: int,
         crop: tuple[float, float] = (0.08, 1.0),
     ) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
-        """The rows `index_order`, each through its own random resized crop with a share of the area in `crop`.
+        """The rows `order`, each through its own random resized crop with a share of the area in `crop`.
 
-        A crop depends on (epoch_seed, row) alone: the number of workers, the batch size and the order do not change it.
+        A crop depends on (seed, row) alone: the number of workers, the batch size and the order do not change it.
         """
-        return self._stream(_Cropped(self.paths, self.transform, epoch_seed, crop), index_order, batch_size)
+        return self._stream(_Cropped(self.paths, self.transform, seed, crop), order, batch_size)
 
     def _stream(self, images: Dataset, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
         blocks = [block.tolist() for block in rows.split(batch_size)]
@@ -168,13 +168,13 @@ class _Decoded(Dataset):
 
 
 class _Cropped(_Decoded):
-    def __init__(self, paths: tuple[Path, ...], transform: Transform, epoch_seed: int, area: tuple[float, float]):
+    def __init__(self, paths: tuple[Path, ...], transform: Transform, seed: int, area: tuple[float, float]):
         super().__init__(paths, transform)
-        self.epoch_seed, self.area = epoch_seed, area
+        self.seed, self.area = seed, area
 
     def read(self, row: int) -> np.ndarray:
         image = decode(self.paths[row])
-        rng = np.random.default_rng([self.epoch_seed, row])
+        rng = np.random.default_rng([self.seed, row])
         box = random_resized_crop(image, self.area, rng)
         square = (self.transform.size_px,) * 2
         return np.asarray(image.crop(box).resize(square, INTERPOLATIONS[self.transform.interpolation]))

@@ -12,6 +12,7 @@ import torchvision
 from common.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
+PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ def cifar(kind: type, root: Path, split: str) -> Raw:
     return _array(data.data, data.targets, tuple(data.classes), f"{split}/")
 
 
-def cifar10(root: Path, split: str) -> Raw:
+def cifar10(root: Path, split: str, options: dict[str, int]) -> Raw:
     return cifar(torchvision.datasets.CIFAR10, root, split)
 
 
-def cifar100(root: Path, split: str) -> Raw:
+def cifar100(root: Path, split: str, options: dict[str, int]) -> Raw:
     """torchvision's folder where it is, else the test set alone from cifar100-test/cifar100-test.npz (images, fine, class_names)."""
     archive = root / "cifar100-test" / "cifar100-test.npz"
     if (root / "cifar-100-python").exists() or not archive.exists():
@@ -77,24 +78,49 @@ def cifar100(root: Path, split: str) -> Raw:
         return _array(data["images"], data["fine"], tuple(str(name) for name in data["class_names"]), "test/")
 
 
-def svhn(root: Path, split: str) -> Raw:
-    """SVHN's cropped digits; the .mat says 10 where the digit is 0."""
-    path = root / "svhn" / f"{split}_32x32.mat"
+def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
+    """SVHN's cropped digits; the .mat says 10 where the digit is 0.
+
+    Option n: the first n/10 of each digit in file order, what the DICE, KNN, ASH and CIDER repositories evaluate with n = 10,000.
+    """
+    path, count = root / "svhn" / f"{split}_32x32.mat", options.get("n")
     if not path.exists():
         raise UserError(f"svhn: expected {path}; python -m common.data fetch svhn")
     from scipy.io import loadmat  # slow to import, needed here only
 
     data = loadmat(path)
     labels = data["y"].astype(np.int64).squeeze(1) % 10
-    return _array(np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)), labels, tuple(str(digit) for digit in range(10)), f"{split}/")
+    raw = _array(np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)), labels, tuple(str(digit) for digit in range(10)), f"{split}/")
+    if count is None:
+        return raw
+    if count % 10 or not 10 <= count <= 10 * np.bincount(labels, minlength=10).min():
+        raise UserError(f"svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}")
+    return raw.take(np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])))
 
 
-def first_of_each(raw: Raw, per_class: int) -> Raw:
-    """The first `per_class` images of each class, in file order (for SVHN: what the DICE, KNN and CIDER repositories evaluate)."""
-    short = [k for k in range(len(raw.classes)) if (raw.labels == k).sum() < per_class]
-    if short:
-        raise UserError(f"class {raw.classes[short[0]]} has fewer than {per_class} images")
-    return raw.take(np.sort(np.concatenate([np.flatnonzero(raw.labels == k)[:per_class] for k in range(len(raw.classes))])))
+def places365(root: Path, split: str, options: dict[str, int]) -> Raw:
+    """`draw` from the test images' file names. Folders do not count, so that it does not depend on how the archive was unpacked."""
+    pool = folder(root / "places365", labelled=False)
+    if len(pool) != PLACES365_POOL:
+        raise UserError(
+            f"places365: {len(pool):,} images below {root / 'places365'}, expected {PLACES365_POOL:,}: a draw from another pool is another draw"
+        )
+    names, seed = [Path(name).name for name in pool.names], options.get("seed", 0)
+    rows = draw(names, options.get("n", PLACES365_DRAW), seed)
+    said = f"{len(rows)} of the test images by SHA-256 of 'seed/name', seed {seed}; not the authors' list, which was never published"
+    return pool.take(rows, draw=said, list_sha256=list_hash([names[row] for row in rows]))
+
+
+def boxes(root: Path, split: str, options: dict[str, int]) -> Raw:
+    """Images with one box each, in boxes.csv's order. Labels are CIFAR-10's; facts["boxes"]: x0, y0, x1, y1 in pixels, inclusive."""
+    place = root / "tiny-imagenet-boxes"
+    if not (place / "boxes.csv").exists():
+        raise UserError(f"tiny-imagenet-boxes: expected {place / 'boxes.csv'}")
+    rows = [line.split(",") for line in (place / "boxes.csv").read_text().split()[1:]]
+    classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    names = tuple(f"images/{row[0]}" for row in rows)
+    labels = np.array([classes.index(row[2]) for row in rows], dtype=np.int64)
+    return Raw(tuple(place / name for name in names), names, labels, classes, {"boxes": [[int(v) for v in row[3:7]] for row in rows]})
 
 
 def _array(pixels: np.ndarray, labels: Sequence[int], classes: tuple[str, ...], prefix: str) -> Raw:
