@@ -1,0 +1,164 @@
+"""Score a checkpoint's ID test set and OOD sets, and say how well they separate.
+
+    python -m common.evaluate RUN/checkpoint.pt --ood isun cifar100 --scorers msp energy react
+
+One pass over each set serves every score. Rows go to a CSV with their provenance; the table goes to the screen.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import checkpoint, data, provenance, runs, tables
+from common.errors import UserError, command
+from common.features import FeatureCache, Features, Head
+from common.metrics import summary
+from common.scorers import canonical
+
+COLUMNS = (
+    "method", "scorer", "id_set", "ood_set", "n_id", "n_ood", "fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy", "convention",
+    "seed", "backbone", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "ood_data_sha256", "recipe", "options",
+    "benchmark", "commit", "versions", "device", "seconds",
+)  # fmt: skip
+CONVENTION = "ID positive; FPR95 at ceil(0.95 n_id) accepted, ties accepted; AUPR is average precision"
+DEFAULT_SCORERS = ("msp", "maxlogit", "energy", "react")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m common.evaluate", description=__doc__, formatter_class=runs.formatter)
+    made.add_argument("checkpoint", type=Path, help="a finished checkpoint.pt")
+    made.add_argument("--ood", nargs="+", metavar="SET", default=None, help="OOD sets (python -m common.data list) [for shapes: its own four; else required]")
+    made.add_argument("--scorers", nargs="+", metavar="NAME", default=list(DEFAULT_SCORERS), help=f"scores, options as knn:k=50 [{' '.join(DEFAULT_SCORERS)}]")
+    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
+    made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
+    made.add_argument("--cache", type=Path, default=None, metavar="DIR", help="keep features there, keyed by content [not kept]")
+    made.add_argument("--save-scores", type=Path, default=None, metavar="FILE", help="raw scores as .npz, one array a scorer and set")
+    made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
+    made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
+    made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each test set, for trying things out [all]")
+    runs.add_data_argument(made)
+    runs.add_device_argument(made)
+    return made
+
+
+def ood_names(given: list[str] | None, id_set: str) -> list[str]:
+    """The OOD sets to score. Raises UserError for one that cannot be OOD here, or where none is given and the ID set has none of its own."""
+    if given is None:
+        if not id_set.startswith("shapes"):
+            raise UserError(f"--ood is required for {id_set}; known sets: python -m common.data list")
+        options = id_set.partition(":")[1] + id_set.partition(":")[2]
+        given = [name + options for name in ("shapes-objects", "shapes-textures", "shapes-noise", "shapes-backgrounds")]
+    for name in given:
+        data.check_ood(name, id_set)
+    return given
+
+
+class Scored:
+    """A checkpoint with its scorers fitted: features of any set in, scores out."""
+
+    def __init__(self, model, facts: dict[str, Any], names: list[str], arguments: argparse.Namespace):
+        self.model, self.facts, self.arguments = model, facts, arguments
+        self.device = runs.device_of(arguments)
+        self.model.bf16 = arguments.precision == "bf16"
+        self.model.to(self.device)
+        self.scorers = {name: canonical(name, facts["id_set"]) for name in names}
+        self.transform = runs.transform_from_facts(facts)
+        self.cache = FeatureCache(arguments.cache)
+
+    def load(self, name: str, split: str, limit: int | None):
+        return data.load(name, split, root=self.arguments.data, transform=self.transform, limit=limit)
+
+    def features(self, images, needs: set[str]) -> Features:
+        return self.cache.get(
+            self.model, images, sorted(needs), batch_size=self.arguments.batch_size, device=self.device, progress=not self.arguments.quiet
+        )
+
+    def fit(self) -> dict[str, Any]:
+        """Every scorer fitted on the ID training images, which are passed through the network only if some scorer needs them."""
+        needs = {need for scorer in self.scorers.values() for need in scorer.train_needs}
+        train = self.features(self.load(self.facts["id_set"], "train", self.facts["limit"]), needs) if needs else None
+        head = Head.of(self.model)
+        return {name: scorer.fit(train, head) for name, scorer in self.scorers.items()}
+
+    @property
+    def needs(self) -> set[str]:
+        return {need for scorer in self.scorers.values() for need in scorer.needs}
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    if arguments.batch_size < 1:
+        raise UserError(f"batch-size must be >= 1, got {arguments.batch_size}")
+    model, facts = checkpoint.load(arguments.checkpoint)
+    if not facts["finished"]:
+        raise UserError(f"{arguments.checkpoint} is an unfinished run; finish it with the command that began it")
+    if facts.get("extra_classes"):
+        raise UserError(f"{arguments.checkpoint} has a background class; score it with python -m dfb.evaluate")
+    started = time.monotonic()
+    names = ood_names(arguments.ood, facts["id_set"])
+    scored = Scored(model, facts, arguments.scorers, arguments)
+    sets = [scored.load(name, "test", arguments.limit) for name in names]  # missing data is named before any pass
+    id_images = scored.load(facts["id_set"], "test", arguments.limit)
+    score = scored.fit()
+    id_features = scored.features(id_images, scored.needs)
+    accuracy = float((id_features.logits.argmax(1) == id_features.labels).mean())
+    id_scores = {name: function(id_features) for name, function in score.items()}
+    common_facts = row_facts(scored, id_images, accuracy, arguments)
+    rows, raw = [], {f"{name}/id": values for name, values in id_scores.items()}
+    for set_name, images in zip(names, sets, strict=True):
+        features = scored.features(images, scored.needs)
+        for name, function in score.items():
+            scores = function(features)
+            raw[f"{name}/{set_name}"] = scores
+            facts_of_set = {"ood_set": set_name, "n_ood": len(images), "ood_data_sha256": images.digest, "benchmark": images.facts.get("benchmark", False)}
+            rows.append(common_facts | facts_of_set | {"scorer": name, "options": repr(scored.scorers[name])} | summary(id_scores[name], scores))
+    seconds = round(time.monotonic() - started, 1)
+    out = arguments.out or arguments.checkpoint.with_name("results.csv")
+    write_rows(out, [row | {"seconds": seconds} for row in rows])
+    if arguments.save_scores:
+        save_scores(arguments.save_scores, raw)
+    print(tables.show(rows))
+    print(f"\nID accuracy {100 * accuracy:.2f} %. Rows with their provenance: {out}", file=sys.stderr)
+
+
+def row_facts(scored: Scored, id_images, accuracy: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    facts = scored.facts
+    return {
+        "method": arguments.method or facts["method"], "id_set": facts["id_set"], "n_id": len(id_images), "id_accuracy": accuracy,
+        "convention": CONVENTION, "seed": facts["seed"], "backbone": scored.model.name,
+        "checkpoint_sha256": checkpoint.weights_digest(scored.model), "train_data_sha256": facts["train_data_sha256"],
+        "id_data_sha256": id_images.digest, "recipe": json.dumps(facts["recipe"], sort_keys=True), "commit": provenance.commit(),
+        "versions": provenance.versions(), "device": provenance.hardware(scored.device),
+    }  # fmt: skip
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """All digits, one row a line, written whole or not at all. A row that lacks a part of its provenance is refused."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        missing = [column for column in COLUMNS if row.get(column) is None]
+        if missing:
+            raise UserError(f"a row of results lacks {', '.join(missing)}; it is not written")
+        writer.writerow(row)
+    checkpoint.write_atomically(path, lambda part: part.write_text(text.getvalue()))
+
+
+def save_scores(path: Path, raw: dict[str, np.ndarray]) -> None:
+    def write(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.savez_compressed(file, **raw)
+
+    checkpoint.write_atomically(path, write)
+
+
+if __name__ == "__main__":
+    command(main)
