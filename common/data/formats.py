@@ -15,6 +15,10 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff",
 PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
 
+class NotThere(UserError):
+    """A set, or a split of it, that nobody has put in its place yet: no fault of the files that are there."""
+
+
 @dataclass(frozen=True)
 class Raw:
     """A set as found: `items` is one uint8 array (images, rows, columns, 3) or a tuple of paths, `names` its rows' names (paths below the folder)."""
@@ -57,9 +61,10 @@ def cifar(kind: type, root: Path, split: str) -> Raw:
     try:
         data = kind(str(root), train=split == "train", download=False)
     except RuntimeError:
-        folder = root / kind.base_folder
-        state = "a file there is missing or differs from its published MD5" if folder.exists() else "it is not there"
-        raise UserError(f"{kind.__name__}: expected {folder}, but {state}; python -m common.data fetch {kind.__name__.lower()}") from None
+        place, name = root / kind.base_folder, kind.__name__.lower()
+        if not place.exists():
+            raise NotThere(f"{name}: expected {place}, which is not there; python -m common.data fetch {name}") from None
+        raise UserError(f"{name}: a file in {place} is missing or differs from its published MD5; python -m common.data verify {name}") from None
     return _array(data.data, data.targets, tuple(data.classes), f"{split}/")
 
 
@@ -73,7 +78,7 @@ def cifar100(root: Path, split: str, options: dict[str, int]) -> Raw:
     if (root / "cifar-100-python").exists() or not archive.exists():
         return cifar(torchvision.datasets.CIFAR100, root, split)
     if split != "test":
-        raise UserError(f"cifar100 {split}: {archive} holds the test set only, expected {root / 'cifar-100-python'}")
+        raise NotThere(f"cifar100 {split}: {archive} holds the test set only, expected {root / 'cifar-100-python'}")
     with np.load(archive, allow_pickle=False) as data:
         return _array(data["images"], data["fine"], tuple(str(name) for name in data["class_names"]), "test/")
 
@@ -85,7 +90,7 @@ def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
     """
     path, count = root / "svhn" / f"{split}_32x32.mat", options.get("n")
     if not path.exists():
-        raise UserError(f"svhn: expected {path}; python -m common.data fetch svhn")
+        raise NotThere(f"svhn: expected {path}; python -m common.data fetch svhn")
     from scipy.io import loadmat  # slow to import, needed here only
 
     data = loadmat(path)
@@ -143,7 +148,7 @@ def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool =
     `classes`: read these class folders only. Raises UserError where the folder or its images are missing.
     """
     if not path.is_dir():
-        raise UserError(f"expected a folder of images at {path}")
+        raise NotThere(f"expected a folder of images at {path}")
     if classes is None:
         names = image_files(path)
     else:

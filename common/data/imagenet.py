@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from common.data.formats import Raw, draw, folder, image_files, list_hash
+from common.data.formats import NotThere, Raw, draw, folder, image_files, list_hash
 from common.errors import UserError
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
@@ -20,7 +20,7 @@ def class_list(name: str) -> tuple[str, ...]:
 def class_folders(path: Path) -> tuple[str, ...]:
     """Sorted names of the class folders below `path`. Raises UserError where there are none, saying how to make them."""
     if not path.is_dir():
-        raise UserError(f"expected class folders (n01440764, ...) in {path}, which is not there")
+        raise NotThere(f"expected class folders (n01440764, ...) in {path}, which is not there")
     found = tuple(sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")))
     if not found:
         flat = f"{path} is one flat folder of {len(image_files(path)):,} images, expected one folder a class. "
@@ -43,7 +43,7 @@ def imagenet100(root: Path, split: str, options: dict, *, name: str = "imagenet1
     else:
         path = root / "imagenet1k" / SPLITS[split]
         if not path.exists():
-            raise UserError(f"{name}: expected {root / name} (the 100 class folders) or {root / 'imagenet1k'} (all 1,000)")
+            raise NotThere(f"{name}: expected {root / name} (the 100 class folders) or {root / 'imagenet1k'} (all 1,000)")
         missing = sorted(set(wanted) - set(class_folders(path)))
         if missing:
             raise UserError(f"{name}: {path} lacks {len(missing)} of the list's classes: {', '.join(missing[:5])}")

@@ -1,0 +1,76 @@
+"""python -m common.data list | fetch | verify | table: what is there, get it, check it, write docs/datasets.md."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from common.data import fetch, table, verify
+from common.data.datasets import SPECS, Spec, spec_of
+from common.errors import UserError, command
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    specs = [spec_of(name) for name in arguments.names] or list(SPECS.values())
+    {"list": _list, "fetch": _fetch, "verify": _verify, "table": _table}[arguments.what](specs, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m common.data", description=__doc__)
+    parser.add_argument("what", choices=("list", "fetch", "verify", "table"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
+    root = Path(os.environ.get("OOD_DATA", "data"))
+    parser.add_argument("--data", type=Path, default=root, metavar="ROOT", help=f"folder of all sets [$OOD_DATA or data: {root}]")
+    parser.add_argument("--id", default="cifar10", metavar="NAME", help="look for this set's test images in the others, where it is there [cifar10]")
+    parser.add_argument("--record", action="store_true", help="verify: write the record of each set's files anew")
+    parser.add_argument("--out", type=Path, default=Path("docs/datasets.md"), help="table: the page to write [docs/datasets.md]")
+    return parser
+
+
+def _list(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    for spec in specs:
+        print(f"{spec.name:<20} {table.state(spec, arguments.data):<34} {spec.licence}")
+
+
+def _fetch(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    if not arguments.names:
+        raise UserError(f"fetch which? {', '.join(SPECS)}")
+    failed = []
+    for spec in specs:  # one dead link does not keep the others from coming
+        try:
+            print("\n".join(fetch.fetch(spec, arguments.data)), flush=True)
+        except UserError as error:
+            failed.append(str(error))
+            continue
+        archives = [name for name in map(fetch.file_name, spec.urls) if name in spec.md5s]
+        origin = f"unpacked from {', '.join(archives)}, MD5 as published" if archives else "as downloaded, no published checksum"
+        report = verify.verify(spec, arguments.data, origin=origin)
+        print(report.line, flush=True)
+        failed += [f"{spec.name}: {problem}" for problem in report.problems]
+    if failed:
+        raise UserError("\nerror: ".join(failed))
+
+
+def _verify(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    spec_of(arguments.id)
+    against = verify.id_test(arguments.id, arguments.data) if spec_of(arguments.id).found(arguments.data) else None
+    if against is None:
+        print(f"{arguments.id} is not below {arguments.data}: no search for its images in the OOD sets", file=sys.stderr)
+    reports = []
+    for spec in specs:
+        reports.append(verify.verify(spec, arguments.data, against=against, record=arguments.record))
+        print(reports[-1].line, flush=True)
+    # A set that was asked for by name must be there; in a round over all sets an absent one is no fault.
+    if any(report.problems or (report.is_missing and arguments.names) for report in reports):
+        sys.exit(1)
+
+
+def _table(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(table.page())
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,91 @@
+"""docs/datasets.md and the command's list, both made from SPECS."""
+
+from pathlib import Path
+
+from common.data.datasets import SPECS, Spec
+from common.data.fetch import file_name
+from common.data.formats import PLACES365_POOL, image_files, list_hash
+from common.data.imagenet import LISTS, class_list
+
+HEAD = """# Data sets
+
+Written by `python -m common.data table` from `SPECS` in `common/data/datasets.py`; change it there.
+
+    python -m common.data list             # what is there, what is missing
+    python -m common.data fetch isun svhn  # download, resume, check, unpack
+    python -m common.data verify           # counts, sizes, checksums, every image decoded, overlap with the ID test set
+
+All sets lie below one folder: `--data ROOT`, else `$OOD_DATA`, else `data/`. Nothing needs the network: a set put at its place by hand is read the same way.
+"""
+
+RULES = f"""## Rules
+
+**Names.** `svhn:n=10000`, `imagenet1k:C=200,seed=0` and `places365:seed=1` take options; `folder:PATH` is any folder of images (class folders become labels; with `train/` or
+`test/` inside, a split is read from its own folder); `shapes...` is generated. `cifar10:encode=jpeg75` and `...:encode=webp90` are control sets: the same 32x32 images through a
+lossy encoder and back. If a score tells them from the originals, part of its result on JPEG or WebP sets is the encoding.
+
+**One transform for all.** Every image, ID or OOD, passes the same transform, which stands in each result: CIFAR: shorter side to 32, centre 32x32 (DICE, LINe, CIDER). ImageNet:
+shorter side to 256, centre 224x224. DFB: squeezed to 128x128. Resampling is PIL's bilinear filter, antialiased when it shrinks. An image that has the size already is not resampled.
+Grey, palette and CMYK images become RGB.
+
+**The Places365 draw.** Nobody published the list of 10,000 images behind the printed numbers, so ours is not theirs. Rule: of the {PLACES365_POOL:,} file names (without folders) of
+`test_256.tar`, the 10,000 with the smallest SHA-256 of `seed/name` (seed 0, UTF-8). No random generator takes part, so any two people get the same images. The hash of the sorted
+list stands in each result. `imagenet1k:C=200,seed=0` draws its classes by the same rule from the sorted WordNet ids.
+
+**Checksums.** Only published ones are compared (torchvision's and pytorch-ood's source). Where none is published, `verify` says so, checks counts, sizes and decoding, and keeps a
+record of its own (`ROOT/.verified/NAME.json`, SHA-256 of each file): written by the first verification without a fault, compared by all later ones, renewed by `--record`.
+LSUN-C and LSUN-R have the same count and the same encoding; they are told apart by image size and by the mean difference of neighbouring grey values (shrunk scenes are rougher than
+crops). That limit was set on iSUN and on cuts of MiniPlaces, not on LSUN itself.
+
+**Stand-ins** bear their own names and never a benchmark's.
+
+**ImageNet-100** is not one list. Label = place of the WordNet id in sorted order. A folder whose classes are not exactly one list is refused.
+"""
+
+
+def page() -> str:
+    """The whole page as markdown."""
+    lists = "\n".join(f"- `{name}`: {LISTS[name][0]}'s list, SHA-256 of the sorted ids `{list_hash(class_list(name))}`" for name in LISTS)
+    rows = "\n".join(_row(spec) for spec in SPECS.values())
+    head = "| name | printed as | images | size | encoding | licence | benchmark? |\n| --- | --- | --- | --- | --- | --- | --- |"
+    sources = "\n".join(_source(spec) for spec in SPECS.values())
+    return f"{HEAD}\n## Table\n\n{head}\n{rows}\n\n{RULES}\n{lists}\n\n## Sources and notes\n\n{sources}\n"
+
+
+def _row(spec: Spec) -> str:
+    images = ", ".join(f"{split} {count:,}" if count else split for split, count in spec.counts.items())
+    size = f"{spec.size_px}x{spec.size_px}" if spec.size_px else "varies"
+    use = "yes" if spec.is_benchmark else "no (localisation only)" if spec.role == "boxes" else "no (stand-in)"
+    return f"| `{spec.name}` | {spec.title} | {images} | {size} | {spec.encoding} | {spec.licence} | {use} |"
+
+
+def _source(spec: Spec) -> str:
+    places = " or ".join(f"`ROOT/{place}`" for place in spec.places or (spec.name,))
+    urls = [f"  - <{url}>, {_checksum(spec, file_name(url))}" for url in spec.urls]
+    others = [f"  - `{name}`, {_checksum(spec, name)}" for name in spec.md5s if name not in map(file_name, spec.urls)]
+    by_hand = [f"  - by hand: {spec.by_hand.format(root='ROOT')}"] if spec.by_hand else []
+    return "\n".join([f"- **{spec.title}** (`{spec.name}`, in {places}). {spec.note}", *urls, *others, *by_hand])
+
+
+def _checksum(spec: Spec, name: str) -> str:
+    return f"MD5 `{spec.md5s[name]}` ({spec.md5_source})" if name in spec.md5s else "no published checksum"
+
+
+def state(spec: Spec, root: Path) -> str:
+    """found, missing or incomplete, from file names alone: nothing is opened."""
+    place = spec.found(root)
+    if place is None:
+        return "missing"
+    if spec.encoding == "raw":
+        if place.name == "cifar100-test":
+            return "test set only"
+        files = [name for name in spec.md5s if not name.endswith(".gz")]
+        there = sum((place / name).exists() for name in files)
+        return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
+    if place.name != spec.name:
+        return f"in {place.name}, not counted"
+    count = len(image_files(place))
+    expected = PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())
+    if not expected or count == expected:
+        return f"found, {count:,} images"
+    return f"incomplete: {count:,} of {expected:,}"

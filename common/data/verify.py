@@ -1,0 +1,237 @@
+"""Is a set on disk what its name says? Counts, sizes, checksums, every image decoded, and images it shares with the ID test set.
+
+Where checksums are published they are compared. Everywhere else the first verification that finds no fault writes a record (SHA-256 of each
+file, in ROOT/.verified/NAME.json) and every later one compares with it: a change is caught from then on, an error before it is not.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from common.data import formats
+from common.data.datasets import Spec, load
+from common.data.fetch import file_md5
+from common.data.folders import worker_count
+from common.data.transforms import Transform
+from common.errors import UserError
+
+# Mean difference of neighbouring grey values over a set tells scenes shrunk without antialiasing (many edges) from crops (few). Measured:
+# iSUN 28.8, MiniPlaces shrunk by nearest neighbour 23.4; 32 px crops of MiniPlaces 12.3, of the same at twice the size 5.7.
+ROUGHNESS_LIMIT = 18.0
+IS_SHRUNK = {"lsun_resize": True, "isun": True, "lsun_crop": False}
+
+
+@dataclass
+class Report:
+    """What was found. `problems` empty = the set is what its name says, as far as `facts` go."""
+
+    name: str
+    facts: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    is_missing: bool = False
+
+    @property
+    def line(self) -> str:
+        state = "missing" if self.is_missing else "FAILED" if self.problems else "ok"
+        return f"{self.name:<20} {state:<8} {'; '.join(self.problems + self.facts)}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image file as inspected; `error` where it does not decode."""
+
+    sha256: str
+    encoding: str = ""
+    size: tuple[int, int] = (0, 0)
+    at_id_size: str = ""  # SHA-256 of the pixels after the ID transform
+    roughness: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class IdTest:
+    """The ID test set's pixel hashes, for finding its images in an OOD set."""
+
+    name: str
+    transform: Transform
+    hashes: frozenset[str]
+
+
+def id_test(name: str, root: Path) -> IdTest:
+    """Hash every image of an ID test set at its network's size."""
+    images = load(name, "test", root=root)
+    facts = images.facts["transform"]
+    batches = (batch.permute(0, 2, 3, 1).contiguous().numpy() for batch in images.batches(500))
+    return IdTest(name, Transform(**facts), frozenset(_pixel_hash(image) for batch in batches for image in batch))
+
+
+def verify(spec: Spec, root: Path, *, against: IdTest | None = None, record: bool = False, origin: str = "first verification") -> Report:
+    """Check one set. `record` writes the record anew; `origin` says in it where the files came from. Nothing is raised for a faulty set."""
+    report = Report(spec.name)
+    place = spec.found(root)
+    if place is None:
+        report.is_missing = True
+        report.facts.append(f"to get it: {spec.how_to_get(root)}")
+        return report
+    published = _check_published(spec, place, report)
+    if report.problems:  # the loader would stumble over the same files
+        return report
+    hashes: dict[str, str] = {}
+    for split in spec.counts:
+        try:
+            raw = spec.loader(root, split, {})
+        except formats.NotThere as error:
+            if split == "train":  # an OOD set needs none
+                report.facts.append("train: not there")
+            else:
+                report.problems.append(str(error))
+            continue
+        except UserError as error:
+            report.problems.append(str(error))
+            continue
+        expected = spec.counts[split]
+        if expected and len(raw) != expected:
+            report.problems.append(f"{split}: {len(raw):,} images, expected {expected:,}")
+        report.facts.append(f"{split}: {len(raw):,} images")
+        if not isinstance(raw.items, np.ndarray):
+            hashes |= _check_images(spec, raw, root, against, report)
+        else:
+            _check_overlap([_pixel_hash(image) for image in raw.items] if _is_ood(spec, against) else [], against, report)
+    if not hashes and not published:
+        hashes = {path.relative_to(root).as_posix(): _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
+    if hashes:
+        report.facts.append("no published checksum of these files" if spec.md5s else "no published checksum")
+        _compare_with_record(root / ".verified" / f"{spec.name}.json", hashes, report, record, origin)
+    return report
+
+
+def _check_published(spec: Spec, place: Path, report: Report) -> bool:
+    """Compare files that have a published MD5 of their own (archives are checked when they are fetched). True if there was one."""
+    names = [name for name in spec.md5s if not name.endswith((".gz", ".tar", ".zip"))]
+    if not names or place.name.endswith("-test"):  # cifar100-test is a form of its own
+        return False
+    there = [name for name in names if (place / name).exists()]
+    wrong = [name for name in there if file_md5(place / name) != spec.md5s[name]]
+    report.problems += [f"{name} differs from its published MD5 ({spec.md5_source})" for name in wrong]
+    if len(there) < len(names) and spec.name != "svhn":  # SVHN's test set is complete without its training set
+        report.problems.append(f"missing: {', '.join(name for name in names if name not in there)}")
+    if there and not wrong:
+        report.facts.append(f"{len(there)} of {len(names)} files with their published MD5 ({spec.md5_source})")
+    return True
+
+
+def _check_images(spec: Spec, raw: formats.Raw, root: Path, against: IdTest | None, report: Report) -> dict[str, str]:
+    """Decode every image; sizes, encodings, roughness, doubles and overlap go into the report. {path below root: SHA-256}."""
+    wants_overlap = _is_ood(spec, against)
+    transform = against.transform if wants_overlap else None
+    with ThreadPoolExecutor(worker_count()) as pool:
+        found = pool.map(lambda path: inspect(path, transform), raw.items)
+        seen = list(tqdm(found, total=len(raw), desc=spec.name, unit=" images", leave=False))
+    broken = [(name, image.error) for name, image in zip(raw.names, seen) if image.error]
+    if broken:
+        report.problems.append(f"{len(broken)} images do not decode, first {broken[0][0]} ({broken[0][1]})")
+    good = [(name, image) for name, image in zip(raw.names, seen) if not image.error]
+    _check_sizes(spec, good, report)
+    report.facts.append("encoded as " + ", ".join(_counted(image.encoding for _, image in good)))
+    doubles = len(good) - len({image.sha256 for _, image in good})
+    if doubles:
+        report.facts.append(f"{doubles} files are copies of another in the set")
+    if spec.name in IS_SHRUNK and good:
+        _check_roughness(spec.name, float(np.mean([image.roughness for _, image in good])), report)
+    _check_overlap([image.at_id_size for _, image in good] if wants_overlap else [], against, report)
+    return {path.relative_to(root).as_posix(): image.sha256 for path, image in zip(raw.items, seen)}
+
+
+def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
+    """Decode one file to its last row. The error's text names what PIL met."""
+    content = path.read_bytes()
+    sha256 = _sha256(content)
+    try:
+        with Image.open(BytesIO(content)) as image:
+            encoding, size, rgb = str(image.format), image.size, image.convert("RGB")
+    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
+        is_text = b"\0" not in content[:1024]
+        return Seen(sha256, error="a text file" if is_text and content else f"{type(error).__name__}: {str(error)[:60]}")
+    at_id_size = _pixel_hash(np.asarray(id_transform(rgb))) if id_transform else ""
+    return Seen(sha256, encoding, size, at_id_size, roughness(rgb))
+
+
+def roughness(image: Image.Image) -> float:
+    """Mean absolute difference of neighbouring grey values, 0-255; 0 for images too large to be of interest here."""
+    if max(image.size) > 64 or min(image.size) < 2:
+        return 0.0
+    grey = np.asarray(image.convert("L"), dtype=np.float32)
+    return float((np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2)
+
+
+def _check_sizes(spec: Spec, good: Sequence[tuple[str, Seen]], report: Report) -> None:
+    sizes = Counter(image.size for _, image in good)
+    report.facts.append(
+        f"{len(sizes)} sizes, sides {min(map(min, sizes))} to {max(map(max, sizes))} px" if len(sizes) > 3
+        else "size " + ", ".join(f"{width}x{height}" for width, height in sizes)
+    )  # fmt: skip
+    wrong = [(name, image.size) for name, image in good if spec.size_px and image.size != (spec.size_px,) * 2]
+    if wrong:
+        name, (width, height) = wrong[0]
+        report.problems.append(f"{len(wrong)} images are not {spec.size_px}x{spec.size_px}, first {name} ({width}x{height})")
+
+
+def _check_roughness(name: str, mean: float, report: Report) -> None:
+    looks_shrunk = mean >= ROUGHNESS_LIMIT
+    report.facts.append(f"roughness {mean:.1f}")
+    if looks_shrunk != IS_SHRUNK[name]:
+        looks, other = ("shrunk scenes", "lsun_resize") if looks_shrunk else ("crops", "lsun_crop")
+        report.problems.append(f"these look like {looks} (roughness {mean:.1f}, limit {ROUGHNESS_LIMIT:g}): is it {other} in {name}'s place?")
+
+
+def _is_ood(spec: Spec, against: IdTest | None) -> bool:
+    return against is not None and spec.role in ("ood", "id or ood") and not against.name.startswith(spec.name)
+
+
+def _check_overlap(hashes: Iterable[str], against: IdTest | None, report: Report) -> None:
+    hashes = list(hashes)
+    if hashes:
+        shared = sum(image in against.hashes for image in hashes)
+        report.facts.append(f"{shared} of them are in {against.name}'s test set, pixel for pixel")
+
+
+def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rewrite: bool, origin: str) -> None:
+    if path.exists() and not rewrite:
+        old = json.loads(path.read_text())
+        changes = {
+            "changed": [name for name in hashes if name in old["files"] and old["files"][name] != hashes[name]],
+            "gone": [name for name in old["files"] if name not in hashes],
+            "new": [name for name in hashes if name not in old["files"]],
+        }
+        found = [f"{len(names)} files {kind} since the record, first {sorted(names)[0]}" for kind, names in changes.items() if names]
+        report.problems += found
+        report.facts += [] if found else [f"all files as recorded ({old['origin']})"]
+    elif not report.problems:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"origin": origin, "files": dict(sorted(hashes.items()))}, indent=0))
+        part.replace(path)
+        report.facts.append(f"recorded ({origin})")
+
+
+def _counted(values: Iterable[str]) -> list[str]:
+    counts = Counter(values).most_common()
+    return [value if len(counts) == 1 else f"{value} ({count:,})" for value, count in counts]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _pixel_hash(image: np.ndarray) -> str:
+    """SHA-256 of an RGB image's pixels, rows by columns by channels."""
+    return _sha256(np.ascontiguousarray(image).tobytes())
