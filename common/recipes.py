@@ -14,7 +14,7 @@ from common.errors import UserError, unknown
 R = TypeVar("R")
 
 
-def number(default: float | None, *, low: float | None = None, high: float | None = None, why: str) -> Any:
+def number(default: float | int | None, *, low: float | int | None = None, high: float | int | None = None, why: str) -> Any:
     """A number in [low, high] (None = no bound). `why` is its unit and source, shown by --help. A default of None means "not set"."""
     return dataclasses.field(default=default, metadata={"kind": "number", "low": low, "high": high, "why": why})
 
@@ -29,7 +29,7 @@ def switch(default: bool, *, why: str) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "switch", "why": why})
 
 
-def numbers(default: tuple[float, ...], *, low: float | None = None, high: float | None = None, why: str) -> Any:
+def numbers(default: tuple[float, ...], *, low: float | int | None = None, high: float | int | None = None, why: str) -> Any:
     """A tuple of numbers, each in [low, high]; on the command line separated by commas."""
     return dataclasses.field(default=default, metadata={"kind": "numbers", "low": low, "high": high, "why": why})
 
@@ -38,7 +38,7 @@ def text(default: str, *, why: str) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "text", "why": why})
 
 
-def _range(low: float | None, high: float | None) -> str:
+def _range(low: float | int | None, high: float | int | None) -> str:
     if low is None and high is None:
         return "any"
     if high is None:
@@ -48,7 +48,7 @@ def _range(low: float | None, high: float | None) -> str:
     return f"in [{low:g}, {high:g}]"
 
 
-def _check_number(name: str, value: Any, low: float | None, high: float | None) -> None:
+def _check_number(name: str, value: Any, low: float | int | None, high: float | int | None) -> None:
     # Written as "low <= value <= high" so that NaN fails.
     fine = isinstance(value, (int, float)) and not isinstance(value, bool)
     fine = fine and (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
@@ -65,7 +65,7 @@ def check(recipe: Any) -> None:
             if value is None and field.default is None:
                 continue
             _check_number(field.name, value, meta["low"], meta["high"])
-            if _field_type(type(recipe), field.name) is int and int(value) != value:
+            if field_type(type(recipe), field.name) is int and int(value) != value:
                 raise UserError(f"{field.name} must be a whole number, got {value}")
         elif kind == "numbers":
             for item in value:
@@ -74,7 +74,7 @@ def check(recipe: Any) -> None:
             raise UserError(f"{field.name} must be one of {', '.join(meta['options'])}, got {value!r}")
 
 
-def _field_type(cls: type, name: str) -> type:
+def field_type(cls: type, name: str) -> type:
     """The plain type of a field: int for `int` and for `int | None`."""
     hint = typing.get_type_hints(cls)[name]
     if isinstance(hint, types.UnionType):
@@ -82,7 +82,7 @@ def _field_type(cls: type, name: str) -> type:
     return hint
 
 
-def _tuple_of(kind: type, low: float | None, high: float | None):
+def _tuple_of(kind: type, low: float | int | None, high: float | int | None):
     def parse(words: str) -> tuple:
         return tuple(kind(word) for word in words.split(",") if word)
 
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, presets: dic
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": field.name}
         kind = meta["kind"]
         if kind == "number":
-            options |= {"type": _field_type(recipe, field.name), "metavar": "X"}
+            options |= {"type": field_type(recipe, field.name), "metavar": "X"}
             said = f"{said}; {_range(meta['low'], meta['high'])}"
         elif kind == "numbers":
             options |= {"type": _tuple_of(float, meta["low"], meta["high"]), "metavar": "X,X"}

@@ -1,28 +1,76 @@
 """Every post-hoc score under its name. A scorer is a frozen dataclass of hyper-parameters; adding one is one dataclass and one line here."""
 
 import dataclasses
-import typing
 
 from common.errors import UserError, unknown
-from common.scorers.activations import ReAct
+from common.recipes import field_type
+from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
 from common.scorers.base import Scorer
+from common.scorers.distances import DML, FDBD, KNN, SHE, Mahalanobis, RelativeMahalanobis, ViM
+from common.scorers.gradients import GradNorm
 from common.scorers.logits import Energy, MaxLogit
-from common.scorers.softmax import MSP, ODIN
+from common.scorers.maps import FeatureNorm, MaSF
+from common.scorers.softmax import GEN, MSP, ODIN, KLMatching
 
 SCORERS: dict[str, Scorer] = {
     "msp": MSP(),
     "maxlogit": MaxLogit(),
     "energy": Energy(),
     "odin": ODIN(),
+    "mahalanobis": Mahalanobis(),
+    "rmd": RelativeMahalanobis(),
+    "vim": ViM(),
+    "dice": DICE(),
     "react": ReAct(),
+    "dice+react": DICEReAct(),
+    "knn": KNN(),
+    "klm": KLMatching(),
+    "featurenorm": FeatureNorm(),
+    "line": LINe(),
+    "masf": MaSF(),
+    "gradnorm": GradNorm(),
+    "ash-s": ASH(variant="s"),
+    "ash-b": ASH(variant="b", percentile=65.0),
+    "ash-p": ASH(variant="p", percentile=65.0),
+    "scale": SCALE(),
+    "she": SHE(),
+    "gen": GEN(),
+    "fdbd": FDBD(),
+    "dml": DML(),
+    # Other settings in use under the same name.
+    "odin-dfb": ODIN(T=2.0, eps=0.0),  # DFB eval.py: temperature 2, no step
+    "react-99": ReAct(percentile=99.0),  # ViM's and DFB's scripts
+    "react-c1": ReAct(c=1.0),  # react README: fixed threshold for torchvision's ResNet-50
+    "vim-old": ViM(rule="old"),  # GEN's and DFB's copies: D = 512 unless C >= 2048
+    "vim-half": ViM(rule="half"),
+    "masf-p": MaSF(output="p"),
 }
+# One entry a method: what "all" means. The rest of SCORERS are other settings, some of which fit only some networks.
+METHODS: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]
+
+# What the original code fixes per ID data set (columns: CIFAR-10, CIFAR-100, ImageNet), with where it says so. None: the default above.
+CANONICAL: dict[str, tuple[tuple[Scorer | None, Scorer | None, Scorer | None], str]] = {
+    "odin": ((ODIN(eps=0.0014), ODIN(eps=0.0028), ODIN(eps=0.0)), "odin README, DenseNet-BC; gradnorm_ood and MOS for ImageNet"),
+    "dice": ((DICE(p=90.0), DICE(p=90.0), DICE(p=70.0)), "dice demo-cifar.sh, demo-imagenet.sh"),
+    "dice+react": ((None, None, DICEReAct(p=10.0, c=1.0)), "dice demo-imagenet.sh, commented lines; nothing published for CIFAR"),
+    "knn": ((KNN(k=50), KNN(k=200), KNN(k=1000)), "knn-ood run_cifar.py; paper for CIFAR-100 and for ImageNet with all training images"),
+    "line": ((LINe(), LINe(p_a=10.0), LINe(p_w=10.0, p_a=10.0, delta=0.8)), "LINe demo-cifar.sh, demo-imagenet.sh"),
+    "ash-s": ((ASH(percentile=95.0), ASH(percentile=95.0), ASH(percentile=90.0)), "ash config: DenseNet-100, ResNet-50"),
+    "gen": ((GEN(M=10), GEN(M=100), GEN(M=100)), "GEN benchmark.py, OpenOOD gen.yml"),
+}
+COLUMNS = ("cifar10", "cifar100", "imagenet")
 
 
-def _value(kind: typing.Any, name: str, word: str) -> float | int | str:
-    try:
-        return int(word) if kind is int else word if kind is str else float(word)
-    except ValueError:
-        raise UserError(f"{name} must be {'a whole number' if kind is int else 'a number'}, got {word!r}") from None
+def canonical(name: str, id_set: str) -> Scorer:
+    """The scorer with the hyper-parameters its authors use on this ID data set; elsewhere, or where they do not depend on it, the default.
+
+    Every ImageNet subset (imagenet100, ...) takes ImageNet's. Options in the name (`knn:k=5`) win over the table.
+    """
+    plain = scorer(name)
+    column = next((i for i, prefix in enumerate(COLUMNS) if id_set == prefix or (i == 2 and id_set.startswith(prefix))), None)
+    if column is None or name not in CANONICAL:
+        return plain
+    return CANONICAL[name][0][column] or plain
 
 
 def scorer(name: str) -> Scorer:
@@ -34,11 +82,15 @@ def scorer(name: str) -> Scorer:
     if base not in SCORERS:
         raise unknown("scorer", base, SCORERS)
     default = SCORERS[base]
-    kinds = {field.name: field.type for field in dataclasses.fields(default)}
+    known = [field.name for field in dataclasses.fields(default)]
     changes = {}
     for option in filter(None, options.split(",")):
         key, _, word = option.partition("=")
-        if key not in kinds:
-            raise unknown(f"hyper-parameter of {base}", key, kinds)
-        changes[key] = _value(kinds[key], key, word)
+        if key not in known:
+            raise unknown(f"hyper-parameter of {base}", key, known or ["none"])
+        kind = field_type(type(default), key)
+        try:
+            changes[key] = kind(word)
+        except ValueError:
+            raise UserError(f"{key} must be {'a whole number' if kind is int else 'a number'}, got {word!r}") from None
     return dataclasses.replace(default, **changes)

@@ -1,6 +1,7 @@
 """Energy of logits computed anew from shaped activations or thinned weights: ReAct, DICE, LINe, ASH, SCALE.
 
 The head is linear, so that each costs one matrix product on the stored penultimate features. Accuracy is that of the unmodified network.
+Percentiles are in 0..100, with linear interpolation, and masks keep what is strictly above them.
 """
 
 from dataclasses import dataclass
@@ -8,14 +9,52 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.errors import UserError
 from common.features import Features, Head
-from common.recipes import number
-from common.scorers.base import Score, Scorer, logsumexp, percentile, row_wise
+from common.recipes import choice, number
+from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
+
+COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy
+LARGEST_EXPONENT = 300.0  # s1 / s2 beyond this (next to nothing kept) would overflow; the order among such images is lost
+
+
+def percentile(values: np.ndarray, q: float, copy_entries: int = COPY_ENTRIES) -> float:
+    """q-th percentile of all entries of an array of floats; exact also where a copy would not fit into memory."""
+    position = q / 100 * (values.size - 1)
+    low = int(np.floor(position))
+    high = min(low + 1, values.size - 1)
+    if values.size <= copy_entries:
+        chosen = np.partition(values.ravel(), (low, high))
+        a, b = float(chosen[low]), float(chosen[high])
+    else:
+        a, b = _nth(values, low), _nth(values, high)
+    return a + (position - low) * (b - a)
+
+
+def _nth(values: np.ndarray, rank: int) -> float:
+    """The rank-th smallest entry (from 0), by its bits: 16 at a time from the top, one pass over blocks each, no copy."""
+    bits = 8 * values.dtype.itemsize
+    unsigned = np.dtype(f"u{values.dtype.itemsize}").type
+    sign, prefix = 1 << (bits - 1), 0
+    for shift in range(bits - 16, -1, -16):
+        counts = np.zeros(2**16, np.int64)
+        for part in blocks(len(values), values[:1].nbytes):
+            raw = np.ascontiguousarray(values[part]).ravel().view(unsigned)
+            keys = np.where(raw >> unsigned(bits - 1), ~raw, raw | unsigned(sign))  # ordered as the floats are
+            if shift + 16 < bits:
+                keys = keys[keys >> unsigned(shift + 16) == prefix]
+            counts += np.bincount(((keys >> unsigned(shift)) & unsigned(0xFFFF)).astype(np.int64), minlength=2**16)
+        upto = counts.cumsum()
+        digit = int(np.searchsorted(upto, rank, side="right"))
+        rank -= int(upto[digit] - counts[digit])
+        prefix = prefix << 16 | digit
+    raw = prefix ^ sign if prefix & sign else prefix ^ (2 * sign - 1)
+    return float(np.array([raw], unsigned).view(values.dtype)[0])
 
 
 def head_energy(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """logsumexp(W h + b) of each row."""
-    return logsumexp(features @ weight.T + bias)
+    return logsumexp(features @ weight.T.astype(np.float64) + bias)
 
 
 @dataclass(frozen=True)
@@ -23,11 +62,159 @@ class ReAct(Scorer):
     """logsumexp(W min(h, c) + b) with c the percentile over all entries (images x channels) of the training features (Sun et al. 2021)."""
 
     needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
     percentile: float = number(90.0, low=0, high=100, why="in 0..100, of all training activations; react compute_threshold.py")
+    c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        return ("penultimate",) if self.c is None else ()
+
+    def learn(self, train: Features | None, head: Head) -> Score:
+        c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
+        return lambda test: row_wise(lambda h: head_energy(np.minimum(h, c), head.weight, head.bias), test.penultimate, len(head.bias))
+
+
+def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
+    """W with every entry zeroed whose signed contribution V = W * mean(h) is not above the p-th percentile of all of V."""
+    contribution = head.weight * mean(train.penultimate)
+    return np.where(contribution > percentile(contribution, p), head.weight, 0)
+
+
+@dataclass(frozen=True)
+class DICE(Scorer):
+    """logsumexp((W * M) h + b), M = the weights that contribute most to the mean training image, over all classes (Sun & Li 2022)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; dice demo-cifar.sh")
 
     def learn(self, train: Features, head: Head) -> Score:
-        c = percentile(train.penultimate, self.percentile)
-        return lambda test: row_wise(lambda h: head_energy(np.minimum(h, c), head.weight, head.bias), test.penultimate, len(head.bias))
+        weight = _dice_weight(train, head, self.p)
+        return lambda test: row_wise(lambda h: head_energy(h, weight, head.bias), test.penultimate, len(head.bias))
+
+
+@dataclass(frozen=True)
+class DICEReAct(Scorer):
+    """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; as DICE, no published value for CIFAR")
+    percentile: float = number(90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR")
+    c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
+
+    def learn(self, train: Features, head: Head) -> Score:
+        weight = _dice_weight(train, head, self.p)
+        c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
+        return lambda test: row_wise(lambda h: head_energy(np.minimum(h, c), weight, head.bias), test.penultimate, len(head.bias))
+
+
+@dataclass(frozen=True)
+class LINe(Scorer):
+    """Clipped features, and per predicted class only the activations and weights that matter to it (Ahn et al. 2023).
+
+    S_c = mean over class c of h * df_c/dh, which for a linear head is mu_c * W_c. c = argmax(W min(h, delta) + b); activations stay where
+    S_c is above its p_a-th percentile, weights where |S_c| * W is above its p_w-th; score = logsumexp((W * m_c)(h' * a_c) + b).
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "labels")
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    p_w: float = number(90.0, low=0, high=100, why="per cent of weights dropped; LINe demo-cifar.sh")
+    p_a: float = number(90.0, low=0, high=100, why="per cent of activations dropped; LINe demo-cifar.sh (CIFAR-10)")
+    delta: float = number(1.0, low=0, why="clip, in units of the activations; LINe demo-cifar.sh")
+
+    def learn(self, train: Features, head: Head) -> Score:
+        weight, bias = head.weight.astype(np.float64), head.bias
+        contribution = class_means(train.penultimate, train.labels, len(bias))[0] * weight
+        thresholds = [percentile(np.abs(s) * weight, self.p_w) for s in contribution]  # K numbers instead of K x K x C masks
+
+        def score(h: np.ndarray) -> np.ndarray:
+            h = np.minimum(h, self.delta)
+            predicted = (h @ weight.T + bias).argmax(axis=1)
+            result = np.empty(len(h))
+            for c in np.unique(predicted):
+                s, rows = contribution[c], predicted == c
+                thinned = np.where(np.abs(s) * weight > thresholds[c], weight, 0)
+                result[rows] = head_energy(h[rows] * (s > percentile(s, self.p_a)), thinned, bias)
+            return result
+
+        return lambda test: row_wise(score, test.penultimate, len(bias))
+
+
+def _check_per_cent(value: float) -> None:
+    if 0 < value < 1:
+        raise UserError(f"percentile must be in 0..100, not a fraction, got {value}")
+
+
+def _kept(h: np.ndarray, p: float) -> tuple[np.ndarray, int]:
+    """Where each row's largest entries are, n - round(n p / 100) of them; among equals the first ones."""
+    n_kept = h.shape[1] - round(h.shape[1] * p / 100)
+    if n_kept < 1:
+        raise UserError(f"percentile {p:g} keeps none of {h.shape[1]} activations")
+    mask = np.zeros(h.shape, bool)
+    np.put_along_axis(mask, np.argsort(-h, axis=1, kind="stable")[:, :n_kept], True, axis=1)
+    return mask, n_kept
+
+
+def _expansion(h: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """exp(s1 / s2), s1 the row's sum and s2 that of what is kept."""
+    s1, s2 = h.sum(axis=1), np.where(kept, h, 0).sum(axis=1)
+    ratio = np.divide(s1, s2, out=np.ones_like(s1), where=s2 != 0)  # s2 = 0 only for a row of zeros, which no factor changes
+    return np.exp(np.minimum(ratio, LARGEST_EXPONENT))[:, None]
+
+
+@dataclass(frozen=True)
+class ASH(Scorer):
+    """Energy after pruning each image's smallest activations (Djurisic et al. 2023). Variants: p only prunes; b spreads the row's sum
+    evenly over what is kept; s multiplies what is kept by exp(sum before / sum after)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    variant: str = choice("s", ("s", "b", "p"), why="what becomes of the kept activations")
+    percentile: float = number(90.0, low=0, high=100, why="per cent of each image's activations pruned, in 0..100; ash config, ResNet-50")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_per_cent(self.percentile)
+
+    def shaped(self, h: np.ndarray) -> np.ndarray:
+        """A new array; h stays as it is."""
+        kept, n_kept = _kept(h, self.percentile)
+        if self.variant == "b":
+            return np.where(kept, h.sum(axis=1, keepdims=True) / n_kept, 0)
+        pruned = np.where(kept, h, 0)
+        return pruned * _expansion(h, kept) if self.variant == "s" else pruned
+
+    def learn(self, train: Features | None, head: Head) -> Score:
+        _kept(np.zeros((1, head.weight.shape[1])), self.percentile)  # refuse a percentile that keeps nothing before any image is scored
+        return lambda test: row_wise(lambda h: head_energy(self.shaped(h), head.weight, head.bias), test.penultimate, len(head.bias))
+
+
+@dataclass(frozen=True)
+class SCALE(Scorer):
+    """logsumexp(W h exp(s1 / s2) + b), s1 and s2 as in ASH-S, but nothing is pruned (Xu et al. 2024)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    percentile: float = number(85.0, low=0, high=100, why="per cent left out of s2, in 0..100; SCALE scale.yml, ImageNet")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_per_cent(self.percentile)
+
+    def learn(self, train: Features | None, head: Head) -> Score:
+        def score(h: np.ndarray) -> np.ndarray:
+            return head_energy(h * _expansion(h, _kept(h, self.percentile)[0]), head.weight, head.bias)
+
+        _kept(np.zeros((1, head.weight.shape[1])), self.percentile)
+        return lambda test: row_wise(score, test.penultimate, len(head.bias))

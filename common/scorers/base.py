@@ -12,13 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
 
 from common.errors import UserError
 from common.features import Features, Head
 from common.recipes import check
 
 Score = Callable[[Features], np.ndarray]
-TINY = np.finfo(np.float64).tiny
 BLOCK_BYTES = 64 * 2**20  # one float64 working array of a block stays near this size
 
 
@@ -29,7 +29,7 @@ class Scorer:
     `needs`: what `extract` must provide for images to be scored ("penultimate", "logits", or the name of an extra).
     `train_needs`: the same for ID training images, with "labels" where true labels are used; () if no training image is looked at.
     `family`: "softmax" (a probability), "logit" (unbounded, in the unit of logits), or "other". DFB Eq. 7 differs between the first two and has
-    no branch for the last; scores that are functions of the softmax but no probability (klm, gen) are "other".
+    no branch for the last. klm and gen are functions of the softmax and count as "softmax", although they are no probabilities.
     `needs_head`: whether the classifier's weight and bias are used.
     """
 
@@ -49,7 +49,7 @@ class Scorer:
         """A function from features to float64 scores, one an image. Inputs are never modified.
 
         Raises UserError if training features or the head are missing, empty, not finite, or of unlike widths; the function returned raises it
-        for the images to be scored.
+        for the images to be scored. Training features and a head that the score does not use still say which widths to expect.
         """
         name = type(self).__name__
         if self.needs_head:
@@ -59,18 +59,24 @@ class Scorer:
         if self.train_needs:
             if train is None:
                 raise UserError(f"{name} needs features of in-distribution training images: {', '.join(self.train_needs)}")
-            check_features(train, self.train_needs, head if self.needs_head else None, "training images")
+            check_features(train, self.train_needs, head, "training images")
         learned = self.learn(train, head)
-        widths = {need: array(train, need).shape[1:] for need in self.needs if self.train_needs and _has(train, need)}
+        needs = self.needs
+        widths = {need: array(train, need).shape[1:] for need in needs if train is not None and _has(train, need)}
 
         def score(test: Features) -> np.ndarray:
-            check_features(test, self.needs, head if self.needs_head else None, "images to be scored")
+            check_features(test, needs, head, "images to be scored")
             for need, width in widths.items():
-                if array(test, need).shape[1:] != width:
-                    raise UserError(f"{need} of images to be scored has width {array(test, need).shape[1:]}, in training it was {width}")
+                got = array(test, need).shape[1:]
+                if got != width:
+                    raise UserError(f"{need} of images to be scored has width {_shown(got)}, in training it was {_shown(width)}")
             return np.asarray(learned(test), dtype=np.float64)
 
         return score
+
+
+def _shown(width: tuple[int, ...]) -> str:
+    return " x ".join(map(str, width)) or "1"
 
 
 def _has(features: Features, need: str) -> bool:
@@ -78,36 +84,37 @@ def _has(features: Features, need: str) -> bool:
 
 
 def array(features: Features, need: str) -> np.ndarray:
-    """The array a need names. Raises UserError that lists what there is."""
-    if need in ("penultimate", "logits", "labels"):
-        return getattr(features, need)
-    if need not in features.extras:
-        raise UserError(f"features lack {need!r}; extras there: {', '.join(features.extras) or 'none'}")
-    return features.extras[need]
+    """The array a need names. Raises UserError if it is not there, with what is."""
+    there = {"penultimate": features.penultimate, "logits": features.logits, "labels": features.labels, **features.extras}
+    if there.get(need) is None:
+        raise UserError(f"features lack {need!r}; there are: {', '.join(name for name, values in there.items() if values is not None)}")
+    return there[need]
 
 
 def _finite(values: np.ndarray, name: str) -> None:
-    if not np.isfinite(values).all():
-        raise UserError(f"{name} holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
+    row_bytes = values[:1].nbytes
+    bad = sum(int((~np.isfinite(values[part])).sum()) for part in blocks(len(values), row_bytes))
+    if bad:
+        raise UserError(f"{name} holds {bad} values that are NaN or infinite")
 
 
 def check_features(features: Features, needs: tuple[str, ...], head: Head | None, whose: str) -> None:
-    """Raise UserError unless every needed array is there, has one row an image, is finite, and fits the head."""
+    """Raise UserError unless every needed array is there, has one row an image, is finite, and fits the head (if there is one)."""
     if len(features) == 0:
         raise UserError(f"there are no {whose}")
     for need in needs:
         values = array(features, need)
-        if values is None:
-            raise UserError(f"{need} of {whose} are missing")
         if len(values) != len(features):
             raise UserError(f"{need} of {whose} has {len(values)} rows, logits have {len(features)}")
         _finite(values, f"{need} of {whose}")
-    classes, channels = head.weight.shape if head is not None else (features.logits.shape[1], features.penultimate.shape[1])
-    for need, width in (("penultimate", channels), ("logits", classes)):
-        if need in needs and array(features, need).shape[1] != width:
-            raise UserError(f"{need} of {whose} has width {array(features, need).shape[1]}, the head has {width}")
-    if "labels" in needs and not 0 <= features.labels.min() <= features.labels.max() < classes:
-        raise UserError(f"labels of {whose} must be in 0..{classes - 1}, got {features.labels.min()}..{features.labels.max()}")
+    if head is not None:
+        for need, width in (("penultimate", head.weight.shape[1]), ("logits", head.weight.shape[0])):
+            if need in needs and array(features, need).shape[1] != width:
+                raise UserError(f"{need} of {whose} has width {array(features, need).shape[1]}, the head's is {width}")
+    if "labels" in needs:
+        classes, low, high = features.logits.shape[1], features.labels.min(), features.labels.max()
+        if not 0 <= low <= high < classes:
+            raise UserError(f"labels of {whose} must be in 0..{classes - 1}, got {low}..{high}")
 
 
 # --- what several scorers share ---
@@ -140,22 +147,20 @@ def mean(rows: np.ndarray) -> Float[np.ndarray, " channels"]:
     return rows.mean(axis=0, dtype=np.float64)
 
 
+def class_sums(
+    rows: Float[np.ndarray, "images channels"], labels: Int[np.ndarray, " images"], classes: int
+) -> Float[np.ndarray, "classes channels"]:
+    """Sum of the rows of each class in float64, as one sparse product."""
+    one_hot = csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), shape=(classes, len(labels)))
+    return np.asarray(one_hot @ rows.astype(np.float64))
+
+
 def class_means(
     rows: Float[np.ndarray, "images channels"], labels: Int[np.ndarray, " images"], classes: int
 ) -> tuple[Float[np.ndarray, "classes channels"], Int[np.ndarray, " classes"]]:
     """Mean of each class in float64 (zero for a class without images) and the number of images in it."""
-    counts = np.bincount(labels, minlength=classes)
     sums = np.zeros((classes, rows.shape[1]))
     for part in blocks(len(rows), 8 * rows.shape[1]):
-        for label in np.unique(labels[part]):
-            sums[label] += rows[part][labels[part] == label].sum(axis=0, dtype=np.float64)
+        sums += class_sums(rows[part], labels[part], classes)
+    counts = np.bincount(labels, minlength=classes)
     return sums / np.maximum(counts, 1)[:, None], counts
-
-
-def percentile(values: np.ndarray, q: float) -> float:
-    """q-th percentile (0..100) of all entries, linear interpolation, from one partitioned copy (half the cost of a sort, no float64 copy)."""
-    position = q / 100 * (values.size - 1)
-    low = int(np.floor(position))
-    high = min(low + 1, values.size - 1)
-    chosen = np.partition(values.ravel(), (low, high))[[low, high]].astype(np.float64)
-    return float(chosen[0] + (position - low) * (chosen[1] - chosen[0]))

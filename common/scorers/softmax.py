@@ -1,18 +1,19 @@
-"""Scores that are functions of the softmax: MSP, ODIN, KL-Matching, GEN."""
+"""Scores that are functions of the softmax: MSP, ODIN, KL-Matching, GEN. The softmax is taken in float64: in float32 sure images tie at 1."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import xlogy
 
 from common.features import Features, Head
-from common.recipes import choice, number
-from common.scorers.base import Score, Scorer, array, logsumexp, row_wise, softmax
+from common.recipes import number
+from common.scorers.base import Score, Scorer, array, blocks, class_sums, logsumexp, row_wise, softmax
 
 
 @dataclass(frozen=True)
 class MSP(Scorer):
-    """Largest softmax probability (Hendrycks & Gimpel 2017). In float64: in float32 sure images all round to exactly 1 and tie."""
+    """Largest softmax probability (Hendrycks & Gimpel 2017)."""
 
     family: ClassVar[str] = "softmax"
 
@@ -25,7 +26,13 @@ class ODIN(Scorer):
     """max softmax(f(x~) / T) with x~ = x - eps sign(grad_x CE(f(x) / T, argmax f(x))) (Liang et al. 2018).
 
     eps is in pixel units of [0, 1], whatever the normalisation, with sign(0) = 0 and no clamp to the pixel range. The step needs a
-    gradient, so the finished score comes as an extra named `odin:T=..,eps=..`; without a step the logits are enough.
+    gradient, so the finished score comes as an extra named `odin:T=..,eps=..`; without a step the logits are enough. The extra is
+
+        x = images.requires_grad_()                         # in [0, 1]; the network normalises
+        f = model(x) / T
+        loss = cross_entropy(f, f.argmax(1), reduction="sum")
+        step = eps * torch.autograd.grad(loss, x)[0].sign()
+        extra = softmax(model(x - step).double() / T, dim=1).max(dim=1).values
     """
 
     family: ClassVar[str] = "softmax"
@@ -40,3 +47,50 @@ class ODIN(Scorer):
         if self.eps > 0:
             return lambda test: array(test, self.needs[0])
         return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) / self.T - logsumexp(f / self.T)), test.logits)
+
+
+@dataclass(frozen=True)
+class KLMatching(Scorer):
+    """-min_c KL(p, d_c), d_c the mean softmax of the fitting images predicted as c (Hendrycks et al. 2022). True labels play no part.
+
+    A class that is never predicted has no prototype and is left out. d is kept above `floor`, so that a saturated prototype gives no infinity.
+    """
+
+    train_needs: ClassVar[tuple[str, ...]] = ("logits",)
+    family: ClassVar[str] = "softmax"
+    floor: float = number(1e-12, low=1e-300, high=1e-3, why="smallest probability in a prototype; ours")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        classes = train.logits.shape[1]
+        sums, counts = np.zeros((classes, classes)), np.zeros(classes)
+        for part in blocks(len(train), 8 * classes):
+            p = softmax(train.logits[part].astype(np.float64))
+            predicted = p.argmax(axis=1)
+            sums += class_sums(p, predicted, classes)
+            counts += np.bincount(predicted, minlength=classes)
+        seen = counts > 0
+        log_prototypes = np.log(np.maximum(sums[seen] / counts[seen, None], self.floor))
+
+        def score(f: np.ndarray) -> np.ndarray:
+            p = softmax(f)
+            return (p @ log_prototypes.T).max(axis=1) - xlogy(p, p).sum(axis=1)
+
+        return lambda test: row_wise(score, test.logits)
+
+
+@dataclass(frozen=True)
+class GEN(Scorer):
+    """-sum over the M largest p_j of (p_j (1 - p_j))^gamma, generalised entropy (Liu et al. 2023). M above K counts as K."""
+
+    family: ClassVar[str] = "softmax"
+    gamma: float = number(0.1, low=1e-6, high=10, why="exponent, no unit; GEN benchmark.py")
+    M: int = number(100, low=1, why="how many of the largest probabilities count; GEN benchmark.py (ImageNet, CIFAR-100)")
+
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        def score(f: np.ndarray) -> np.ndarray:
+            p = np.sort(softmax(f), axis=1)[:, ::-1]
+            rest = 1 - p
+            rest[:, 0] = p[:, 1:].sum(axis=1)  # 1 - p of the largest, without the cancellation that gamma = 0.1 would make visible
+            return -((p * rest)[:, : self.M] ** self.gamma).sum(axis=1)
+
+        return lambda test: row_wise(score, test.logits)

@@ -1,0 +1,219 @@
+"""Scores by distance or direction in feature space: Mahalanobis, relative Mahalanobis, ViM, KNN, SHE, fDBD, DML.
+
+Covariances are summed and decomposed in float64; directions whose variance is below CUTOFF of the largest count as empty and are left out,
+so that units which are dead in training change nothing and the unit of the features does not matter.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from common.errors import UserError
+from common.features import Features, Head
+from common.recipes import choice, number
+from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
+
+CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14
+SMALLEST = 1e-300  # keeps divisions by a length finite
+
+
+def scatter(rows: np.ndarray, centres: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
+    """(1/N) sum (h - m)(h - m)^T in float64, m = `centres` or, with `which`, each row's own centre. Channels x channels."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for part in blocks(len(rows), 8 * rows.shape[1]):
+        centred = rows[part].astype(np.float64) - (centres if which is None else centres[which[part]])
+        total += centred.T @ centred
+    return total / len(rows)
+
+
+def whitening(covariance: np.ndarray) -> np.ndarray:
+    """T with |T^T x|^2 = x^T pinv(covariance) x. Channels x rank."""
+    values, vectors = np.linalg.eigh(covariance)
+    full = values > CUTOFF * max(values[-1], 0)
+    return vectors[:, full] / np.sqrt(values[full])
+
+
+def _squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Points x centres, as one product: no points x centres x channels array."""
+    squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
+    return np.maximum(squares, 0)
+
+
+def _class_gaussians(train: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Global mean, whitening of the tied covariance about the means of the true classes, and those means, centred and whitened."""
+    means, counts = class_means(train.penultimate, train.labels, train.logits.shape[1])
+    transform = whitening(scatter(train.penultimate, means, train.labels))
+    centre = mean(train.penultimate)
+    return centre, transform, (means[counts > 0] - centre) @ transform
+
+
+@dataclass(frozen=True)
+class Mahalanobis(Scorer):
+    """-min_c (h - mu_c)^T P (h - mu_c), P the pseudo-inverse of the tied covariance (Lee et al. 2018; penultimate features, no perturbation)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        centre, transform, means = _class_gaussians(train)
+        return lambda test: row_wise(lambda h: -_squared_distances((h - centre) @ transform, means).min(axis=1), test.penultimate, len(means))
+
+
+@dataclass(frozen=True)
+class RelativeMahalanobis(Scorer):
+    """-min_c (d_c^2 - d_0^2), d_0 to the one Gaussian of all training images; both covariances divided by N (Ren et al. 2021)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        centre, transform, means = _class_gaussians(train)
+        background = whitening(scatter(train.penultimate, centre))
+
+        def score(h: np.ndarray) -> np.ndarray:
+            h = h - centre
+            return ((h @ background) ** 2).sum(axis=1) - _squared_distances(h @ transform, means).min(axis=1)
+
+        return lambda test: row_wise(score, test.penultimate, len(means))
+
+
+@dataclass(frozen=True)
+class ViM(Scorer):
+    """logsumexp(f) - alpha |R^T (h - u)|, u = -pinv(W) b, R the directions of least second moment about u (Wang et al. 2022).
+
+    alpha = mean of the largest logit / mean residual length, over training images.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    rule: str = choice("current", ("current", "old", "half"), why="principal dimensions D from channels C; vim benchmark.py, its older copies, C/2")
+    D: int | None = number(None, low=1, why="principal dimensions, below C, instead of the rule")
+
+    def principal_dimensions(self, channels: int) -> int:
+        """D for C channels. Raises UserError if no residual direction is left."""
+        current = 1000 if channels >= 2048 else 512 if channels >= 768 else channels // 2
+        old = 1000 if channels >= 2048 else 512
+        D = self.D or {"current": current, "old": old, "half": channels // 2}[self.rule]
+        if not D < channels:
+            raise UserError(f"ViM: D must be below the {channels} channels of the features, got {D}; nothing would be left as residual")
+        return D
+
+    def learn(self, train: Features, head: Head) -> Score:
+        D = self.principal_dimensions(train.penultimate.shape[1])
+        u = -np.linalg.pinv(head.weight.astype(np.float64)) @ head.bias
+        moment = scatter(train.penultimate, u)
+        R = np.linalg.eigh(moment)[1][:, : len(u) - D]  # ascending: the smallest first
+
+        def residual(h: np.ndarray) -> np.ndarray:
+            return np.linalg.norm((h - u) @ R, axis=1)
+
+        length = row_wise(residual, train.penultimate).mean()
+        if length**2 <= CUTOFF * np.trace(moment):
+            raise UserError(f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D")
+        alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
+        return lambda test: row_wise(logsumexp, test.logits) - alpha * row_wise(residual, test.penultimate)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Each row divided by its length; a row of zeros stays one. (x / norm + 1e-10, as some code has it, is something else.)"""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST)
+
+
+@dataclass(frozen=True)
+class KNN(Scorer):
+    """-(Euclidean distance to the k-th nearest training feature), both scaled to length 1 (Sun et al. 2022)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    k: int = number(50, low=1, why="which neighbour, of all training images; knn-ood run_cifar.py")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        if self.k > len(train):
+            raise UserError(f"KNN: k must be at most the number of training images, {len(train)}, got {self.k}")
+        bank = train.penultimate
+
+        def score(h: np.ndarray) -> np.ndarray:
+            g, nearest = _unit(h), np.empty((len(h), 0))
+            for part in blocks(len(bank), 8 * max(bank.shape[1], len(g))):
+                # Scaled anew for each block of images: next to the product that is nothing, and no float64 copy of the bank is kept.
+                squares = np.concatenate([nearest, _squared_distances(g, _unit(bank[part].astype(np.float64)))], axis=1)
+                nearest = np.partition(squares, self.k - 1, axis=1)[:, : self.k] if squares.shape[1] > self.k else squares
+            return -np.sqrt(nearest.max(axis=1))
+
+        return lambda test: row_wise(score, test.penultimate, 4096)
+
+
+@dataclass(frozen=True)
+class SHE(Scorer):
+    """<h, S_c>, c the predicted class and S_c the mean feature of its correctly classified training images (Zhang et al. 2023).
+
+    A class without one falls back, with a warning, to the mean of its images, and one without images to the mean of all.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        right = train.logits.argmax(axis=1) == train.labels
+        classes = train.logits.shape[1]
+        patterns, counts = class_means(train.penultimate[right], train.labels[right], classes)
+        if (counts == 0).any():
+            every, images = class_means(train.penultimate, train.labels, classes)
+            fallback = np.where(images[:, None] > 0, every, mean(train.penultimate))
+            patterns = np.where(counts[:, None] > 0, patterns, fallback)
+            warnings.warn(f"SHE: {(counts == 0).sum()} of {classes} classes have no correctly classified training image", stacklevel=2)
+
+        def score(test: Features) -> np.ndarray:
+            predicted = test.logits.argmax(axis=1)
+            parts = blocks(len(test), 8 * test.penultimate.shape[1])
+            return np.concatenate([np.einsum("ij,ij->i", test.penultimate[p].astype(np.float64), patterns[predicted[p]]) for p in parts])
+
+        return score
+
+
+@dataclass(frozen=True)
+class FDBD(Scorer):
+    """Mean distance to the decision boundaries of the other classes, (f_c* - f_c) / |w_c* - w_c|, over |h - mean h| (Liu & Qin 2024)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    needs_head: ClassVar[bool] = True
+
+    def learn(self, train: Features, head: Head) -> Score:
+        weight, centre = head.weight.astype(np.float64), mean(train.penultimate)
+        if len(weight) < 2:
+            raise UserError("fDBD: at least two classes are needed, got 1")
+        # One row at a time: the expanded square would cancel for nearly equal weights.
+        gaps = np.stack([np.linalg.norm(weight - w, axis=1) for w in weight])
+        inverse = np.divide(1, gaps, out=np.zeros_like(gaps), where=gaps > 0)  # equal weights have no boundary between them
+
+        def boundaries(f: np.ndarray) -> np.ndarray:
+            top = f.argmax(axis=1)
+            margins = f[np.arange(len(f)), top][:, None] - f
+            return (margins * inverse[top]).sum(axis=1) / (len(weight) - 1)
+
+        def score(test: Features) -> np.ndarray:
+            length = row_wise(lambda h: np.linalg.norm(h - centre, axis=1), test.penultimate)
+            return row_wise(boundaries, test.logits) / np.maximum(length, SMALLEST)
+
+        return score
+
+
+@dataclass(frozen=True)
+class DML(Scorer):
+    """lambda max_k cos(h, w_k) + |h|: MaxLogit with direction and length apart (Zhang & Xiang 2023). The bias is not used."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    family: ClassVar[str] = "logit"
+    needs_head: ClassVar[bool] = True
+    lam: float = number(1.0, low=0, why="weight of the cosine, no unit; no value is published")
+
+    def learn(self, train: Features | None, head: Head) -> Score:
+        weight = _unit(head.weight.astype(np.float64))
+        return lambda test: row_wise(
+            lambda h: self.lam * (_unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1), test.penultimate, len(weight)
+        )

@@ -1,0 +1,27 @@
+"""GradNorm: the gradient of a linear head has a closed form, so that no backward pass is needed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from common.features import Features, Head
+from common.recipes import number
+from common.scorers.base import Score, Scorer, row_wise, softmax
+
+
+@dataclass(frozen=True)
+class GradNorm(Scorer):
+    """L1 norm of the gradient w.r.t. W of CE(uniform, softmax(f / T)) = |softmax(f / T) - 1/K|_1 |h|_1 / T (Huang et al. 2021)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    T: float = number(1.0, low=1e-6, why="temperature, no unit; gradnorm_ood test_ood.py")
+
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        def output_part(f: np.ndarray) -> np.ndarray:
+            return np.abs(softmax(f / self.T) - 1 / f.shape[1]).sum(axis=1) / self.T
+
+        def score(test: Features) -> np.ndarray:
+            return row_wise(output_part, test.logits) * row_wise(lambda h: np.abs(h).sum(axis=1), test.penultimate)
+
+        return score

@@ -1,0 +1,173 @@
+"""Scores that look at feature maps inside the network: FeatureNorm and MaSF. The maps stay there; a few numbers an image come out as extras.
+
+What `extract` computes for them, with `maps` a list of arrays images x channels x rows x cols, one a residual block in order (no stem):
+
+>>> def block_norms(maps):                          # extra "block_norms", images x blocks
+...     return np.stack([np.sqrt((np.maximum(z, 0) ** 2).sum(axis=(2, 3))).mean(axis=1) for z in maps], axis=1)
+>>> def jigsaw(image, order, fill):                 # 3 x rows x cols; order: a permutation of 0..8, drawn anew for each image
+...     r, c = image.shape[1] // 3, image.shape[2] // 3
+...     out = np.broadcast_to(fill, image.shape).copy()     # what 3 x 3 tiles do not cover
+...     for to, source in enumerate(order):
+...         (i, j), (k, l) = divmod(to, 3), divmod(source, 3)
+...         out[:, i * r : (i + 1) * r, j * c : (j + 1) * c] = image[:, k * r : (k + 1) * r, l * c : (l + 1) * c]
+...     return out
+>>> def channel_maxima(maps, penultimate):          # extra "channel_maxima", images x (1 + layers + channels of all layers)
+...     layers = [z.max(axis=(2, 3)) for z in maps] + [penultimate]
+...     split = np.array([len(layers)] + [t.shape[1] for t in layers])
+...     return np.concatenate([np.tile(split, (len(penultimate), 1)), *layers], axis=1).astype(np.float32)
+
+"jigsaw_block_norms" is `block_norms` of jigsawed training images; `fill` is the mean colour (3 x 1 x 1), which the network's normalisation turns
+into the zero of the authors' code. Each row of "channel_maxima" begins with the number of layers and their widths: any rows can be read alone.
+
+>>> z = np.array([[[[3.0, 0], [0, 4]], [[-9, 0], [0, 1]]]])
+>>> block_norms([z, 2 * z])
+array([[3., 6.]])
+>>> jigsaw(np.arange(16.0).reshape(1, 4, 4), [8, 1, 2, 3, 4, 5, 6, 7, 0], np.full((1, 1, 1), -1.0))[0]
+array([[10.,  1.,  2., -1.],
+       [ 4.,  5.,  6., -1.],
+       [ 8.,  9.,  0., -1.],
+       [-1., -1., -1., -1.]])
+>>> channel_maxima([z], np.array([[0.5]]))
+array([[2. , 2. , 1. , 4. , 1. , 0.5]], dtype=float32)
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from common.errors import UserError
+from common.features import Features, Head
+from common.recipes import choice, number
+from common.scorers.base import Score, Scorer, array
+
+FEWEST = 8  # a class with fewer training images is judged by all of them together
+
+
+def norm_ratio(norms: np.ndarray, jigsaw_norms: np.ndarray) -> np.ndarray:
+    """Mean over images of norm / norm of the jigsawed image, a number a block. Images whose jigsaw leaves a block silent say nothing of it."""
+    heard = jigsaw_norms > 0
+    ratios = np.divide(norms, jigsaw_norms, out=np.zeros(norms.shape), where=heard)
+    return ratios.sum(axis=0) / np.maximum(heard.sum(axis=0), 1)
+
+
+@dataclass(frozen=True)
+class FeatureNorm(Scorer):
+    """Mean over channels of the Frobenius norm of relu(z_b), block b by NormRatio on jigsawed training images (Yu et al. 2023)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("block_norms",)
+    block: int | None = number(None, low=0, why="which block, from 0; not set: the one of largest NormRatio")
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        return ("block_norms", "jigsaw_block_norms") if self.block is None else ()
+
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        block = self.block
+        if block is None:
+            block = int(norm_ratio(array(train, "block_norms"), array(train, "jigsaw_block_norms")).argmax())
+
+        def score(test: Features) -> np.ndarray:
+            norms = array(test, "block_norms")
+            if block >= norms.shape[1]:
+                raise UserError(f"FeatureNorm: block must be below the network's {norms.shape[1]} blocks, got {block}")
+            return norms[:, block]
+
+        return score
+
+
+class Null(NamedTuple):
+    """What MaSF knows of one class: each array ascending along its first axis."""
+
+    maxima: np.ndarray  # images x channels
+    simes: np.ndarray  # images x layers
+    fisher: np.ndarray  # images
+
+
+def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each column: how many reference values are <= and >= each value."""
+    columns = range(values.shape[1])
+    at_most = np.stack([np.searchsorted(ascending[:, c], values[:, c], side="right") for c in columns], axis=1)
+    less = np.stack([np.searchsorted(ascending[:, c], values[:, c], side="left") for c in columns], axis=1)
+    return at_most, len(ascending) - less
+
+
+def _share(counts: np.ndarray, n: int, own: bool) -> np.ndarray:
+    """(1 + count) / (n + 1) among n others; `own`: the value itself is one of the n, so that both ones are already there."""
+    return counts / n if own else (1 + counts) / (n + 1)
+
+
+def _simes(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarray, own: bool) -> np.ndarray:
+    """Levels 1 and 2: two-sided p-value a channel, then Simes' min_j C q_(j) / j a layer. Images x layers."""
+    at_most, at_least = _counts(maxima, ascending)
+    q = np.minimum(1, 2 * _share(np.minimum(at_most, at_least), len(ascending), own))
+    layers = np.split(q, np.cumsum(widths)[:-1], axis=1)
+    return np.stack([(np.sort(layer, axis=1) * (layer.shape[1] / np.arange(1, layer.shape[1] + 1))).min(axis=1) for layer in layers], axis=1)
+
+
+def _fisher(simes: np.ndarray, ascending: np.ndarray, own: bool) -> np.ndarray:
+    """Level 3: p-value a layer (small Simes = odd), then Fisher's -2 sum log p."""
+    return -2 * np.log(_share(_counts(simes, ascending)[0], len(ascending), own)).sum(axis=1)
+
+
+def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Widths of the layers, and images x channels."""
+    layers = int(extra[0, 0])
+    widths = extra[0, 1 : 1 + layers].astype(int)
+    values = extra[:, 1 + layers :]
+    if layers < 1 or widths.sum() != values.shape[1] or (extra[:, : 1 + layers] != extra[0, : 1 + layers]).any():
+        raise UserError(f"channel_maxima: each row must begin with the number of layers and their widths, got {extra[0, :4]}...")
+    return widths, values
+
+
+@dataclass(frozen=True)
+class MaSF(Scorer):
+    """Max over locations, Simes over channels, Fisher over layers: a p-value for "is in-distribution" (Haroush et al. 2022).
+
+    p-values nearly all tie, so the default output is -F, F Fisher's statistic, which orders alike; `output="p"` gives the p-value. Written
+    from the paper's description; no official code is known, and how it treats classes and calibration folds is our reading.
+    """
+
+    classes: str = choice("predicted", ("predicted", "max", "none"), why="null of the predicted class, of the best class, or of all images")
+    folds: str = choice("two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one")
+    output: str = choice("fisher", ("fisher", "p"), why="-F, or the p-value")
+    needs: ClassVar[tuple[str, ...]] = ("channel_maxima", "logits")
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        return ("channel_maxima",) if self.classes == "none" else ("channel_maxima", "logits", "labels")
+
+    def _null(self, maxima: np.ndarray, widths: np.ndarray) -> Null:
+        first, second = (maxima[::2], maxima[1::2]) if self.folds == "two" else (maxima, maxima)
+        first = np.sort(first, axis=0)
+        raw = _simes(second, first, widths, own=self.folds == "one")
+        simes = np.sort(raw, axis=0)
+        return Null(first, simes, np.sort(_fisher(raw, simes, own=True)))
+
+    def _judge(self, maxima: np.ndarray, widths: np.ndarray, null: Null) -> np.ndarray:
+        fisher = _fisher(_simes(maxima, null.maxima, widths, own=False), null.simes, own=False)
+        if self.output == "fisher":
+            return -fisher
+        at_least = len(null.fisher) - np.searchsorted(null.fisher, fisher, side="left")
+        return (1 + at_least) / (len(null.fisher) + 1)
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        widths, maxima = _split(array(train, "channel_maxima"))
+        if len(maxima) < 2:
+            raise UserError("MaSF needs at least two training images, got 1")
+        groups = [] if self.classes == "none" else [maxima[train.labels == k] for k in range(train.logits.shape[1])]
+        pooled = self._null(maxima, widths)
+        nulls = [self._null(group, widths) if len(group) >= FEWEST else pooled for group in groups]
+
+        def score(test: Features) -> np.ndarray:
+            values = _split(array(test, "channel_maxima"))[1]
+            if self.classes == "none":
+                return self._judge(values, widths, pooled)
+            if self.classes == "max":
+                return np.max([self._judge(values, widths, null) for null in nulls], axis=0)
+            predicted, result = test.logits.argmax(axis=1), np.empty(len(test))
+            for k in np.unique(predicted):
+                result[predicted == k] = self._judge(values[predicted == k], widths, nulls[k])
+            return result
+
+        return score
