@@ -78,7 +78,8 @@ _ALL = [
          md5s={"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85", "train": "16019d7e3df5f24257cddd939b257f8d",
                "test": "f0ef6b0ae62326f3e7ffdfab6717acfc", "meta": "7973b15100ade9c7d40fb424638fde48"},
          size_px=32, encoding="raw", licence="none stated; research use with citation (Krizhevsky 2009)",
-         note="No class in common with CIFAR-10, close ones are (truck, pickup truck). The test set alone is also read from cifar100-test/cifar100-test.npz."),
+         note="No class in common with CIFAR-10, but close ones (truck, pickup truck), and one image in both test sets: number 2203 here, a bus, is "
+              "CIFAR-10's 9345, an automobile. The test set alone is also read from cifar100-test/cifar100-test.npz (images, fine, class_names)."),
     Spec("svhn", "SVHN", {"train": 73_257, "test": 26_032}, formats.svhn, "id or ood", options=("n",), md5_source=TV,
          urls=("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", "http://ufldl.stanford.edu/housenumbers/train_32x32.mat"),
          md5s={"test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3", "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373"},

@@ -1,7 +1,6 @@
 """Control sets: the same images through a lossy encoder and back. What a score says of them is the encoding's doing alone."""
 
 import re
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from common.data.folders import decode
+from common.data.folders import Items, decode
 from common.errors import UserError
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
@@ -23,7 +22,7 @@ def parse_encoding(text: str) -> tuple[str, int]:
     return ENCODERS[found[1]], int(found[2])
 
 
-def re_encoded(items: Sequence[np.ndarray | Path], encoding: str) -> UInt8[np.ndarray, "images rows cols 3"]:
+def re_encoded(items: Items, encoding: str) -> UInt8[np.ndarray, "images rows cols 3"]:
     """Images of one size, encoded in memory at that quality with PIL's other settings (JPEG: 4:2:0 chroma) and decoded again."""
     encoder, quality = parse_encoding(encoding)
     return np.stack([_there_and_back(item, encoder, quality) for item in items])

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.data.transforms import INTERPOLATIONS, Transform
 from common.errors import UserError
 
+Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[Path, ...]  # a set's images as found: one array, or files of any size
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
 
 
@@ -32,13 +33,13 @@ def decode(path: Path) -> Image.Image:
         raise UserError(f"{path} does not decode as an image ({type(error).__name__})") from None
 
 
-def at_size(item: Path | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "rows cols 3"]:
+def at_size(item: Path | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "height width 3"]:
     """One image, decoded if it is a path, at the transform's size."""
     image = decode(item) if isinstance(item, Path) else Image.fromarray(item)
     return np.asarray(transform(image))
 
 
-def in_memory(items: Sequence, transform: Transform) -> UInt8[Tensor, "images 3 rows cols"]:
+def in_memory(items: Items, transform: Transform) -> UInt8[Tensor, "images 3 height width"]:
     """All images at the transform's size. Threads suffice: PIL decodes and resamples outside Python's lock."""
     if isinstance(items, np.ndarray) and items.shape[1:3] == (transform.size_px,) * 2 and transform.rule != "via32":
         return torch.from_numpy(np.ascontiguousarray(items.transpose(0, 3, 1, 2)))

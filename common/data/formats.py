@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torchvision
 
+from common.data.folders import Items
 from common.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
@@ -23,7 +24,7 @@ class NotThere(UserError):
 class Raw:
     """A set as found: `items` is one uint8 array (images, rows, columns, 3) or a tuple of paths, `names` its rows' names (paths below the folder)."""
 
-    items: Sequence
+    items: Items
     names: tuple[str, ...]
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
@@ -100,7 +101,7 @@ def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
         return raw
     if count % 10 or not 10 <= count <= 10 * np.bincount(labels, minlength=10).min():
         raise UserError(f"svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}")
-    return raw.take(np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])))
+    return raw.take(np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])).tolist())
 
 
 def places365(root: Path, split: str, options: dict[str, int]) -> Raw:
@@ -128,7 +129,7 @@ def boxes(root: Path, split: str, options: dict[str, int]) -> Raw:
     return Raw(tuple(place / name for name in names), names, labels, classes, {"boxes": [[int(v) for v in row[3:7]] for row in rows]})
 
 
-def _array(pixels: np.ndarray, labels: Sequence[int], classes: tuple[str, ...], prefix: str) -> Raw:
+def _array(pixels: np.ndarray, labels: list[int] | np.ndarray, classes: tuple[str, ...], prefix: str) -> Raw:
     return Raw(pixels, tuple(f"{prefix}{row:06d}" for row in range(len(pixels))), np.asarray(labels, dtype=np.int64), classes)
 
 

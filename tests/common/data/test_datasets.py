@@ -1,0 +1,226 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from common.data import datasets
+from common.data.datasets import SPECS, check_ood, load, parse, spec_of, title
+from common.data.encodings import re_encoded
+from common.data.folders import FolderImages
+from common.data.formats import draw
+from common.data.images import Images
+from common.data.transforms import DFB, Transform
+from common.errors import UserError
+
+STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
+
+
+def test_the_table_has_every_set_and_its_counts():
+    assert list(SPECS) == (
+        "cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365 imagenet100 imagenet100-mcm imagenet1k "
+        "inaturalist sun places imagenet_o textures-10 miniplaces-2500 tiny-imagenet-boxes"
+    ).split()
+    counts = {name: spec.counts.get("test") for name, spec in SPECS.items()}
+    assert counts["svhn"] == 26_032 and counts["isun"] == 8_925 and counts["textures"] == 5_640 and counts["imagenet_o"] == 2_000
+    assert {counts[name] for name in ("cifar10", "lsun_crop", "lsun_resize", "places365", "inaturalist", "sun", "places")} == {10_000}
+
+
+def test_stand_ins_never_bear_a_benchmarks_name():
+    titles = {spec.title for spec in SPECS.values() if spec.is_benchmark}
+    assert {name for name, spec in SPECS.items() if not spec.is_benchmark} == STAND_INS
+    assert not any(SPECS[name].title in titles for name in STAND_INS)
+
+
+@pytest.mark.parametrize("kind", ["CIFAR10", "CIFAR100"])
+def test_cifars_checksums_are_torchvisions(kind):
+    theirs, ours = getattr(torchvision.datasets, kind), SPECS[kind.lower()]
+    listed = dict(theirs.train_list + theirs.test_list) | {theirs.meta["filename"]: theirs.meta["md5"], theirs.filename: theirs.tgz_md5}
+    assert ours.md5s == listed and ours.urls == (theirs.url,)
+
+
+def test_svhns_and_textures_checksums_are_torchvisions():
+    listed = torchvision.datasets.SVHN.split_list
+    assert SPECS["svhn"].md5s == {listed[split][1]: listed[split][2] for split in ("train", "test")}
+    assert SPECS["textures"].md5s == {"dtd-r1.0.1.tar.gz": torchvision.datasets.DTD._MD5}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_checksum_is_named_with_its_source_and_an_absent_set_says_how_to_get_it(name, tmp_path):
+    spec = SPECS[name]
+    assert bool(spec.md5s) == bool(spec.md5_source) and all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in spec.md5s.values())
+    assert spec.urls or spec.by_hand
+    with pytest.raises(UserError) as error:
+        load(name, list(spec.counts)[-1], root=tmp_path)
+    assert "not there" in str(error.value) and spec.how_to_get(tmp_path) in str(error.value)
+
+
+def test_names_carry_options_and_paths():
+    assert parse("imagenet1k:C=200,seed=0") == ("imagenet1k", {"C": "200", "seed": "0"})
+    assert parse("folder:a/b:c,d=e") == ("folder", {"path": "a/b:c,d=e"})
+    assert title("cifar10") == "CIFAR-10" and title("cifar10:encode=jpeg75") == "CIFAR-10 (encode=jpeg75)"
+
+
+@pytest.mark.parametrize(
+    "name, split, text",
+    [
+        ("sun397", "test", r"unknown data set 'sun397'; known: cifar10, cifar100, .*folder:PATH"),
+        ("isun", "train", r"isun has no split 'train'; it has test"),
+        ("tiny-imagenet-boxes", "test", r"tiny-imagenet-boxes has no split 'test'; it has boxes; it is for localisation only and cannot be an OOD set"),
+        ("svhn:m=5", "test", r"svhn takes the options n, encode, got 'm'"),
+        ("svhn:n=ten", "test", r"svhn: n must be a whole number, got 'ten'"),
+        ("textures:n=5", "test", r"textures takes no option, got 'n'"),
+        ("textures:encode=jpeg75", "test", r"textures takes no option, got 'encode'"),
+        ("cifar10:encode=gif", "test", r"encode must be jpegQ or webpQ with Q in \[1, 100\], got 'gif'"),
+        ("svhn:n", "test", r"data set 'svhn:n': expected NAME:option=value,option=value"),
+        ("folder:", "test", r"folder: needs a path, as in folder:my/images"),
+        ("shapes-of-nothing", "test", r"unknown data set 'shapes-of-nothing'; known: cifar10"),
+    ],
+)
+def test_bad_names_are_answered_with_what_was_expected(name, split, text, tmp_path):
+    with pytest.raises(UserError, match=f"^{text}"):
+        load(name, split, root=tmp_path)
+
+
+def test_a_limit_must_be_positive(tmp_path):
+    with pytest.raises(UserError, match="^limit must be >= 1, got 0$"):
+        load("isun", "test", root=tmp_path, limit=0)
+
+
+@pytest.mark.parametrize(
+    "name, id_name, text",
+    [
+        ("tiny-imagenet-boxes", "cifar10", "tiny-imagenet-boxes is for localisation only"),
+        ("imagenet1k", "imagenet100", "imagenet1k is an in-distribution set: it cannot be an OOD set"),
+        ("cifar10", "cifar10", "cifar10 is the in-distribution set itself; its control sets are cifar10:encode=jpeg75"),
+        ("nothing", "cifar10", "unknown data set 'nothing'"),
+    ],
+)
+def test_what_cannot_be_out_of_distribution_is_refused(name, id_name, text):
+    with pytest.raises(UserError, match=f"^{text}"):
+        check_ood(name, id_name)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "isun", "textures-10", "cifar10:encode=jpeg75", "folder:x"])
+def test_what_can_be_out_of_distribution_is_not_refused(name):
+    check_ood(name, "cifar10")
+
+
+def test_a_wrong_count_stops_the_loading(noise, small, tmp_path):
+    small("isun", test=3)
+    for k in range(2):
+        noise(f"isun/{k}.jpeg", seed=k)
+    with pytest.raises(UserError, match="^isun test has 2 images, expected 3; see python -m common.data verify isun$"):
+        load("isun", "test", root=tmp_path)
+
+
+def test_a_loaded_set_says_what_it_is(noise, small, tmp_path):
+    small("textures-10", test=4)
+    for k in range(4):
+        noise(f"textures-10/{'ab'[k % 2]}/{k}.webp", size=(64 + k, 70), seed=k)
+    images = load("textures-10", "test", root=tmp_path)
+    assert isinstance(images, Images) and images.size_px == (32, 32) and len(images) == 4 and images.labels is None
+    transform = {"size_px": 32, "rule": "resize-crop", "resize_px": 32, "interpolation": "bilinear"}
+    assert images.facts == {"set": "Textures-10 (stand-in)", "split": "test", "encoding": "WEBP", "transform": transform, "benchmark": False}
+    assert load("textures-10", "test", root=tmp_path, transform=DFB).size_px == (128, 128)
+
+
+def test_what_does_not_fit_into_memory_is_streamed_with_the_same_pixels(noise, small, tmp_path, monkeypatch):
+    small("isun", test=3)
+    for k in range(3):
+        noise(f"isun/{k}.jpeg", seed=k)
+    whole = load("isun", "test", root=tmp_path)
+    monkeypatch.setattr(datasets, "IN_MEMORY_BYTES", 3 * 3 * 32 * 32 - 1)
+    parts = load("isun", "test", root=tmp_path)
+    assert isinstance(parts, FolderImages) and whole.facts.items() <= parts.facts.items()
+    assert torch.equal(torch.cat(list(parts.batches(2))), whole.pixels)
+
+
+def test_a_part_of_an_unlabelled_set_is_the_published_draw(noise, small, tmp_path):
+    small("isun", test=9)
+    for k in range(9):
+        noise(f"isun/{k}.jpeg", seed=k)
+    whole, part = load("isun", "test", root=tmp_path), load("isun", "test", root=tmp_path, limit=4, seed=5)
+    assert torch.equal(part.pixels, whole.pixels[draw([f"{k}.jpeg" for k in range(9)], 4, 5)])
+    assert part.facts["limit"] == 4 and part.facts["limit_seed"] == 5 and not part.facts["benchmark"] and whole.facts["benchmark"]
+    assert load("isun", "test", root=tmp_path, limit=9).digest == whole.digest
+
+
+def test_a_part_of_a_labelled_set_is_balanced(noise, tmp_path):
+    for k in range(12):
+        noise(f"mine/{'ab'[k >= 9]}/{k:02d}.png", seed=k)
+    part = load(f"folder:{tmp_path / 'mine'}", "test", root=tmp_path, limit=6, seed=1)
+    assert part.labels.bincount().tolist() == [3, 3] and part.classes == ("a", "b")
+
+
+def test_a_folder_with_splits_is_read_split_by_split(noise, tmp_path):
+    for k in range(4):
+        noise(f"mine/{'train' if k else 'test'}/{'ab'[k % 2]}/{k}.png", seed=k)
+    name = f"folder:{tmp_path / 'mine'}"
+    assert len(load(name, "train", root=tmp_path)) == 3 and len(load(name, "test", root=tmp_path)) == 1
+    for k in range(2):
+        noise(f"only/train/{k}.png")
+    with pytest.raises(UserError, match="^expected a folder of images at .*only/test$"):
+        load(f"folder:{tmp_path / 'only'}", "test", root=tmp_path)
+
+
+def test_a_folders_path_is_not_below_the_root(noise, tmp_path, monkeypatch):
+    noise("mine/1.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(load("folder:mine", "test", root=tmp_path / "elsewhere")) == 1
+    assert spec_of("folder:mine").is_benchmark is False
+
+
+def test_boxes_go_with_their_images(noise, small, tmp_path):
+    small("tiny-imagenet-boxes", boxes=2)
+    for k in range(2):
+        noise(f"tiny-imagenet-boxes/images/val_{k}.JPEG", size=(64, 64), seed=k)
+    header = "file,wordnet_id,cifar10_class,x0,y0,x1,y1"
+    (tmp_path / "tiny-imagenet-boxes" / "boxes.csv").write_text(f"{header}\nval_1.JPEG,n1,bird,0,19,63,47\nval_0.JPEG,n2,truck,1,2,3,4\n")
+    images = load("tiny-imagenet-boxes", "boxes", root=tmp_path)
+    assert images.size_px == (64, 64) and images.facts["boxes"] == [[0, 19, 63, 47], [1, 2, 3, 4]]
+    assert [images.classes[label] for label in images.labels] == ["bird", "truck"]
+    first = np.asarray(Image.open(tmp_path / "tiny-imagenet-boxes" / "images" / "val_1.JPEG"))
+    assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), first)
+
+
+def test_a_corrupt_image_is_named(noise, small, tmp_path):
+    small("isun", test=1)
+    path = noise("isun/1.jpeg")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match="1.jpeg does not decode as an image"):
+        load("isun", "test", root=tmp_path)
+
+
+@pytest.fixture
+def without_training_batches(monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", [])
+
+
+def test_cifar10s_test_set_is_torchvisions_and_its_control_sets_follow_from_it(real_cifar10_test, without_training_batches):
+    theirs = torchvision.datasets.CIFAR10(str(real_cifar10_test), train=False, download=False)
+    ours = load("cifar10", "test", root=real_cifar10_test)
+    assert np.array_equal(ours.pixels.permute(0, 2, 3, 1).numpy(), theirs.data)
+    assert ours.labels.tolist() == theirs.targets and list(ours.classes) == theirs.classes
+    part = load("cifar10:encode=jpeg75", "test", root=real_cifar10_test, limit=50)
+    plain = load("cifar10", "test", root=real_cifar10_test, limit=50)
+    expected = re_encoded(plain.pixels.permute(0, 2, 3, 1).numpy(), "jpeg75")
+    assert np.array_equal(part.pixels.permute(0, 2, 3, 1).numpy(), expected) and torch.equal(part.labels, plain.labels)
+    assert part.facts["set"] == "CIFAR-10 (encode=jpeg75)" and part.facts["encoding"] == "jpeg75" and not part.facts["benchmark"]
+    large = load("cifar10", "test", root=real_cifar10_test, limit=50, transform=Transform(40, "squeeze"))
+    assert torch.equal(large.labels, plain.labels) and large.size_px == (40, 40)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_all_of_cifar10_is_torchvisions(whole_cifar10, split):
+    theirs = torchvision.datasets.CIFAR10(str(whole_cifar10), train=split == "train", download=False)
+    ours = load("cifar10", split, root=whole_cifar10)
+    assert np.array_equal(ours.pixels.permute(0, 2, 3, 1).numpy(), theirs.data) and ours.labels.tolist() == theirs.targets
+
+
+def test_real_isun_and_the_stand_in_load(real_folders):
+    images = load("isun", "test", root=real_folders)
+    assert len(images) == 8_925 and images.facts["benchmark"] and images.facts["set"] == "iSUN"
+    assert load("textures-10", "test", root=real_folders).facts["set"] == "Textures-10 (stand-in)"
