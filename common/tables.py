@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from common.data import SPECS
 from common.errors import UserError, command
 
 METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
@@ -79,7 +80,8 @@ def title(ood_set: str) -> str:
     name, _, options = ood_set.partition(":")
     if options.startswith("encode="):
         return f"ID as {options.removeprefix('encode=')}*"
-    return name + ("*" if name in APART else "")
+    spec = SPECS.get(name)
+    return (spec.title if spec and not name.startswith("shapes") else name) + ("*" if name in APART else "")
 
 
 def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
@@ -109,13 +111,52 @@ def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[st
     return head + "\n\n" + table + ("\n\n* not part of the average" if starred else "")
 
 
+def read_paper(folder: Path) -> list[dict[str, str]]:
+    """The printed cells in a folder of CSV files (percent, as printed)."""
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(f"no printed tables (*.csv) in {folder}")
+    return [row for path in files for row in csv.DictReader(open(path, newline=""))]
+
+
+def beside_paper(rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
+    """Paper, ours and gap for every cell that both have: same ID set, OOD set, method and score. A stand-in set has no printed cell."""
+    printed: dict[tuple[str, ...], dict[str, str]] = {}
+    for cell in paper:
+        printed.setdefault((cell["id_set"], cell["method"], cell["scorer"], cell["ood_set"], cell["metric"]), cell)
+    ours: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        for metric in metrics:
+            ours.setdefault((row["id_set"], row["method"], row["scorer"], row["ood_set"], metric), []).append(float(row[metric]))
+    lines, backbones = [], set()
+    for key in dict.fromkeys(key[:4] for key in ours):
+        texts = []
+        for metric in metrics:
+            if (cell := printed.get((*key, metric))) is None:
+                break
+            backbones.add(cell["backbone"])
+            values = ours[(*key, metric)]
+            texts += [cell["value"], seeds_mean(values), f"{100 * float(np.mean(values)) - float(cell['value']):+.2f}"]
+        else:
+            lines.append([key[1], key[2], title(key[3]), *texts])
+    if not lines:
+        return ""
+    own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))
+    header = ["method", "score", "OOD set", *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap"))]
+    return f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n" + markdown(header, lines)
+
+
 def main() -> None:
     made = argparse.ArgumentParser(prog="python -m common.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate or dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["fpr95", "auroc"], help="what each cell shows [fpr95 auroc]")
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
+    made.add_argument("--paper", type=Path, default=None, metavar="DIR", help="a method's printed tables (lbf/paper): paper, ours and gap are shown")
     arguments = made.parse_args()
-    text = show(read_rows(arguments.results), arguments.metrics)
+    rows = read_rows(arguments.results)
+    text = show(rows, arguments.metrics)
+    if arguments.paper and (beside := beside_paper(rows, read_paper(arguments.paper), arguments.metrics)):
+        text += "\n\n" + beside
     print(text)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# From nothing to a table: pre-train, LBF fine-tune, the same fine-tune without the penalty (control), score, draw.
+#
+#   bash experiments/quickstart.sh            the generated benchmark; no data, no network beyond pip; minutes on two CPU cores
+#   bash experiments/quickstart.sh cifar10    a reduced run on CIFAR-10 from $OOD_DATA (default data/); about two hours on two CPU cores
+#   SMOKE=1 bash experiments/quickstart.sh    a few images, seconds: does everything run?
+#
+# Run again = go on where it stopped. SEED=1 for another seed, OUT=DIR for another folder.
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+set=${1:-shapes}
+seed=${SEED:-0}
+case $set in
+  shapes) pretrain=(shapes) finetune=() ood=() scorers=(msp energy react) ;;
+  cifar10)
+    pretrain=(cifar10-quick --limit 25000)
+    finetune=(--epochs 6)
+    ood=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500) cifar10:encode=jpeg75 cifar10:encode=webp90)
+    scorers=(msp energy react) ;;
+  *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
+esac
+out=${OUT:-runs/quickstart-$set${SMOKE:+-smoke}}/seed-$seed
+test=()
+if [ -n "${SMOKE:-}" ]; then
+  pretrain+=(--limit 256 --epochs 1) finetune=(--epochs 1) test=(--limit 64)
+fi
+
+python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/pretrained"
+python -m lbf.finetune "$out/pretrained/checkpoint.pt" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/lbf"
+python -m lbf.finetune "$out/pretrained/checkpoint.pt" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --lam 0 --out "$out/control"
+for run in pretrained control lbf; do
+  python -m common.evaluate "$out/$run/checkpoint.pt" ${ood[@]+"${ood[@]}"} --scorers "${scorers[@]}" ${test[@]+"${test[@]}"} --cache "$out/features" >/dev/null
+done
+python -m lbf.figures "$out/pretrained" "$out/control" "$out/lbf" --out "$out/figures" ${test[@]+"${test[@]}"}
+if [ "$set" = shapes ]; then
+  echo
+  python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
+fi
+echo
+python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --out "$out/table.md"
+echo
+echo "written: $out/table.md  $out/*/results.csv  $out/figures/*.png  (recipes, logs and checkpoints: $out/*/)"
