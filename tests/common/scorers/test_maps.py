@@ -1,0 +1,97 @@
+import doctest
+
+import numpy as np
+import pytest
+
+import common.scorers.maps
+from common.errors import UserError
+from common.features import Features
+from common.scorers import SCORERS, scorer
+from common.scorers.maps import FEWEST, norm_ratio
+
+
+def test_the_reference_for_the_extras_runs():
+    found = doctest.testmod(common.scorers.maps)
+    assert found.attempted >= 6 and found.failed == 0
+
+
+def test_the_block_is_chosen_by_the_mean_of_ratios():
+    norms, jigsaw = np.array([[1.0, 10], [9, 10]]), np.array([[0.1, 4], [9, 4]])
+    np.testing.assert_allclose(norm_ratio(norms, jigsaw), [5.5, 2.5])  # the ratio of means would choose the other
+    train = Features(np.zeros((2, 1)), np.zeros((2, 1)), None, {"block_norms": norms, "jigsaw_block_norms": jigsaw})
+    test = Features(np.zeros((1, 1)), np.zeros((1, 1)), None, {"block_norms": np.array([[7.0, 8]])})
+    assert SCORERS["featurenorm"].fit(train)(test) == [7]
+    assert scorer("featurenorm:block=1").fit()(test) == [8]
+    with pytest.raises(UserError, match="FeatureNorm: block must be below the network's 2 blocks, got 2"):
+        scorer("featurenorm:block=2").fit()(test)
+
+
+def test_a_block_silent_on_jigsaws_does_not_win_by_division():
+    np.testing.assert_array_equal(norm_ratio(np.array([[5.0, 3]]), np.array([[0.0, 2]])), [0, 1.5])
+
+
+def with_maxima(values, widths, logits=None, labels=None) -> Features:
+    values = np.array(values, dtype=np.float64)
+    rows = np.concatenate([np.tile([len(widths), *widths], (len(values), 1)), values], axis=1)
+    return Features(np.zeros((len(values), 1)), np.zeros((len(values), 2)) if logits is None else logits, labels, {"channel_maxima": rows})
+
+
+TOY = with_maxima([[1, 5, 2, 1], [2, 4, 4, 2], [3, 3, 1, 3], [4, 2, 3, 4]], [2, 2])
+TOY_TEST = with_maxima([[5, 3.5, 2.5, 0]], [2, 2])
+
+
+def test_masf_gives_the_worked_values():
+    assert scorer("masf:classes=none,folds=one").fit(TOY)(TOY_TEST) == pytest.approx([-4.240527], abs=5e-7)
+    assert scorer("masf:classes=none,folds=one,output=p").fit(TOY)(TOY_TEST) == pytest.approx([0.2])
+
+
+def normal(images: int, seed: int, shift: float = 0.0) -> Features:
+    rng, labels = np.random.default_rng(seed), np.arange(images) % 2
+    values = rng.normal(shift, 1, (images, 5)) @ np.array(np.triu(np.ones((5, 5)))) + 3 * labels[:, None]
+    return with_maxima(values, [3, 2], np.eye(2)[labels], labels)
+
+
+@pytest.mark.parametrize("classes", ["predicted", "none"])
+def test_masf_p_values_of_held_out_images_are_not_too_small(classes):
+    p = scorer(f"masf-p:classes={classes}").fit(normal(2000, 1))(normal(2000, 2))
+    for a in (0.05, 0.2, 0.5):
+        assert (p <= a).mean() <= a + 3 * np.sqrt(a * (1 - a) / 2000) + 3 * np.sqrt(a * (1 - a) / 500)  # test and calibration sample
+
+
+def test_masf_does_not_depend_on_the_scale_of_a_channel():
+    def bent(given: Features) -> Features:
+        values = given.extras["channel_maxima"].copy()
+        values[:, 3] = np.exp(values[:, 3])
+        values[:, 6] = values[:, 6] ** 3
+        return Features(given.penultimate, given.logits, given.labels, {"channel_maxima": values})
+
+    train, test = normal(100, 1), normal(40, 2)
+    for classes in ("predicted", "max", "none"):
+        chosen = scorer(f"masf:classes={classes}")
+        np.testing.assert_array_equal(chosen.fit(bent(train))(bent(test)), chosen.fit(train)(test))
+
+
+def test_masf_output_p_orders_as_the_statistic_does():
+    train, test = normal(400, 1), normal(60, 2, shift=0.7)
+    statistic, p = scorer("masf").fit(train)(test), scorer("masf-p:classes=none").fit(train)(test)
+    plain = scorer("masf:classes=none").fit(train)(test)
+    assert (np.diff(p[np.argsort(plain)]) >= 0).all()
+    assert not np.array_equal(statistic, plain)
+
+
+def test_masf_judges_a_class_with_few_images_by_all_of_them():
+    train = normal(60, 1)
+    few = np.r_[np.arange(0, 60, 2), np.arange(1, 2 * FEWEST - 2, 2)]  # one image of class 1 too few
+    train = with_maxima(train.extras["channel_maxima"][few, 3:], [3, 2], train.logits[few], train.labels[few])
+    test = normal(20, 2)
+    mine, pooled = (scorer(f"masf:classes={c}").fit(train)(test) for c in ("predicted", "none"))
+    np.testing.assert_array_equal(mine[1::2], pooled[1::2])
+    assert (mine[::2] != pooled[::2]).any()
+
+
+def test_masf_refuses_rows_it_cannot_split_and_a_single_image():
+    bad = Features(np.zeros((2, 1)), np.zeros((2, 2)), None, {"channel_maxima": np.array([[2.0, 1, 1, 5], [2, 1, 1, 6]])})
+    with pytest.raises(UserError, match="channel_maxima: each row must begin with the number of layers and their widths, got"):
+        scorer("masf:classes=none").fit(bad)
+    with pytest.raises(UserError, match="MaSF needs at least two training images, got 1"):
+        scorer("masf:classes=none").fit(TOY_TEST)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from scipy.stats import entropy
+
+from common.features import Features
+from common.scorers import scorer
+
+RNG = np.random.default_rng(0)
+
+
+def of_logits(*rows) -> Features:
+    logits = np.array(rows, dtype=np.float64)
+    return Features(np.zeros((len(logits), 1)), logits)
+
+
+def scores(name: str, test: Features, train: Features | None = None) -> np.ndarray:
+    return scorer(name).fit(train)(test)
+
+
+def test_msp_gives_the_worked_values():
+    worked = of_logits([4, 1, 0], [1, 0.5, 0], [5, 0, 1])
+    assert scores("msp", worked) == pytest.approx([0.936240, 0.506480, 0.975559], abs=5e-7)
+
+
+def test_sure_images_that_tie_in_float32_are_told_apart():
+    sure = Features(np.zeros((2, 1), np.float32), np.array([[20, 0], [25, 0]], np.float32))
+    assert np.exp(np.float32(-0.0)) == 1 and np.float32(1 / (1 + np.exp(-20.0))) == np.float32(1 / (1 + np.exp(-25.0)))
+    low, high = scores("msp", sure)
+    assert low < high < 1
+
+
+def test_odin_without_a_step_gives_the_worked_values():
+    worked = of_logits([4, 1, 0], [1, 0.5, 0], [5, 0, 1])
+    assert scores("odin-dfb", worked) == pytest.approx([0.736125, 0.419229, 0.821409], abs=5e-7)
+    # The temperature also counts in the final softmax: the order turns round.
+    a_b = of_logits([10, 9, -100], [5, 0, 0])
+    assert scores("odin:T=1,eps=0", a_b) == pytest.approx([0.731059, 0.986703], abs=5e-7)
+    assert scores("odin:T=1000,eps=0", a_b) == pytest.approx([0.3454, 0.3344], abs=5e-5)
+
+
+def test_odin_with_a_step_asks_for_its_extra_and_returns_it():
+    chosen = scorer("odin:T=100,eps=0.002")
+    assert chosen.needs == ("odin:T=100,eps=0.002",)
+    test = Features(np.zeros((2, 1)), np.zeros((2, 3)), None, {chosen.needs[0]: np.array([0.4, 0.3], np.float32)})
+    np.testing.assert_array_equal(chosen.fit()(test), np.array([0.4, 0.3], np.float32))
+
+
+def test_kl_matching_gives_the_worked_value():
+    train = of_logits([np.log(3), 0], [0, np.log(4)])  # prototypes (3/4, 1/4) and (1/5, 4/5)
+    assert scores("klm", of_logits([0, 0]), train) == pytest.approx([-np.log(4 / 3) / 2])
+    assert scores("klm", of_logits([5 + np.log(3), 5]), train) == pytest.approx([0], abs=1e-15)
+
+
+def test_kl_matching_equals_the_divergence_to_the_nearest_prototype():
+    train, test = of_logits(*RNG.normal(0, 2, (200, 5))), of_logits(*RNG.normal(0, 2, (20, 5)))
+
+    def softmax(f):
+        return np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
+
+    p, q = softmax(train.logits), softmax(test.logits)
+    prototypes = [p[p.argmax(axis=1) == c].mean(axis=0) for c in range(5)]
+    expected = [-min(entropy(row, d) for d in prototypes) for row in q]
+    np.testing.assert_allclose(scores("klm", test, train), expected, rtol=1e-10)
+
+
+def test_kl_matching_leaves_out_classes_never_predicted_and_bears_exact_zeros():
+    train = of_logits([900, 0, 0], [0, 900, 0])  # saturated; class 2 never predicted
+    result = scores("klm", of_logits([900, 0, 0], [0, 0, 900], [0, 0, 0]), train)
+    assert result[0] == 0 and np.isfinite(result).all() and result[1] == pytest.approx(np.log(1e-12)) and result[2] < -10
+
+
+def test_gen_gives_the_worked_values():
+    even = of_logits([0, 0])
+    assert scores("gen:gamma=1", even) == pytest.approx([-0.5])
+    assert scores("gen:gamma=0.5", even) == pytest.approx([-1])
+    assert scores("gen:gamma=1,M=1", even) == pytest.approx([-0.25])
+
+
+def test_gen_with_gamma_one_is_gini_and_m_above_the_classes_counts_as_all():
+    test = of_logits(*RNG.normal(0, 2, (30, 6)))
+    p = np.exp(test.logits) / np.exp(test.logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores("gen:gamma=1,M=6", test), (p**2).sum(axis=1) - 1, rtol=1e-12)
+    np.testing.assert_array_equal(scores("gen:M=1000", test), scores("gen:M=6", test))
+
+
+def test_gen_of_a_sure_image_does_not_cancel():
+    got = scores("gen", of_logits([60, 0]))  # 1 - p rounds to 0, but (p (1 - p))^0.1 = e^-6 for both classes
+    assert got == pytest.approx([-2 * np.exp(-6)], rel=1e-9)
