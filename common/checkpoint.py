@@ -73,8 +73,8 @@ def _read(path: Path | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason})") from error
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason or 'the file is empty'})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r})")
     return content

@@ -1,0 +1,80 @@
+import pickle
+
+import pytest
+import torch
+from common.backbones import build
+from common.checkpoint import load, load_training, save, weights_digest
+from common.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build("resnet8", 4)
+
+
+def test_what_was_saved_is_loaded(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={"lr": 0.1}, id_set="shapes", classes_named=["a", "b"])
+    again, facts = load(tmp_path / "c.pt")
+    assert weights_digest(again) == weights_digest(model)
+    assert facts == {"id_set": "shapes", "classes_named": ["a", "b"], "recipe": {"lr": 0.1}, "finished": True}
+
+
+def test_training_state_is_there_only_while_training(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={}, training={"step": 3, "sums": torch.ones(2)})
+    assert load_training(tmp_path / "c.pt")["step"] == 3 and not load(tmp_path / "c.pt")[1]["finished"]
+    save(tmp_path / "c.pt", model, recipe={})
+    with pytest.raises(UserError, match="is a finished run"):
+        load_training(tmp_path / "c.pt")
+
+
+def test_the_digest_sees_one_changed_weight_and_not_the_memory_format(model):
+    import copy
+
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    assert weights_digest(other) == weights_digest(model)
+    with torch.no_grad():
+        other.head.bias[0] += 1e-6
+    assert weights_digest(other) != weights_digest(model)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_refused(tmp_path, model, keep):
+    save(tmp_path / "c.pt", model, recipe={})
+    whole = (tmp_path / "c.pt").read_bytes()
+    (tmp_path / "c.pt").write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
+    with pytest.raises(UserError, match="c.pt is not a whole, safe checkpoint"):
+        load(tmp_path / "c.pt")
+
+
+class Runs:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"format": Runs()}, tmp_path / "c.pt")
+    with pytest.raises(UserError, match="not a whole, safe checkpoint"):
+        load(tmp_path / "c.pt")
+    (tmp_path / "d.pt").write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(UserError, match="not a whole, safe checkpoint"):
+        load(tmp_path / "d.pt")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_foreign_file_and_another_architecture_are_refused(tmp_path, model):
+    torch.save({"weights": torch.ones(2)}, tmp_path / "c.pt")
+    with pytest.raises(UserError, match="is not a checkpoint of this suite"):
+        load(tmp_path / "c.pt")
+    model.name, name = "resnet18", model.name
+    save(tmp_path / "d.pt", model, recipe={})
+    model.name = name
+    with pytest.raises(UserError, match="does not fit resnet18"):
+        load(tmp_path / "d.pt")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={"n": 1})
+    with pytest.raises(AttributeError):
+        save(tmp_path / "c.pt", model, recipe={"n": lambda: None})
+    assert load(tmp_path / "c.pt")[1]["recipe"] == {"n": 1} and [p.name for p in tmp_path.iterdir()] == ["c.pt"]
