@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from tqdm import tqdm
 
@@ -92,7 +92,7 @@ def _transfer(url: str, part: Path) -> None:
         raise UserError(f"{url} broke off after {start + got:,} of {start + left:,} bytes; fetch again to go on from there")
 
 
-def _append(answer: IO[bytes], part: Path, start: int, left: int | None) -> int:
+def _append(answer: BufferedIOBase, part: Path, start: int, left: int | None) -> int:
     """Write the answer behind the first `start` bytes of `part`; the number of bytes that came."""
     got = 0
     total = None if left is None else start + left
@@ -135,7 +135,8 @@ def unpack(archive: Path, place: Path) -> None:
                 shutil.copyfileobj(content, file)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise UserError(f"{archive} does not unpack ({error}); delete it and fetch again") from None
+        why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise UserError(f"{archive} does not unpack ({why}); delete it and fetch again") from None
     except UserError:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -156,7 +157,7 @@ def _safe(archive: Path, name: str) -> str:
     return "/".join(parts)
 
 
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _members(archive: Path) -> Iterator[tuple[str, BufferedIOBase]]:
     """(name, content) of the files in an archive. Links and devices are refused, folders are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:

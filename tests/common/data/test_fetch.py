@@ -1,0 +1,202 @@
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from common.data.datasets import SPECS
+from common.data.fetch import download, fetch, unpack
+from common.errors import UserError
+
+CONTENT = bytes(range(256)) * 800
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server:
+    """Serves `files` on 127.0.0.1; `ranges` notes what was asked for. `cut` = bytes after which an answer breaks off, once."""
+
+    def __init__(self, knows_ranges: bool):
+        self.files, self.ranges, self.cut, self.knows_ranges = {}, [], None, knows_ranges
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def __init__(self, server: Server, *args):
+        self.mine = server
+        super().__init__(*args)
+
+    def do_GET(self):
+        content, asked = self.mine.files.get(self.path[1:]), self.headers.get("Range")
+        self.mine.ranges.append(asked)
+        if content is None:
+            return self.send_error(404)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.mine.knows_ranges else 0
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end, self.mine.cut = self.mine.cut, None
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(params=[True, False], ids=["ranges", "no ranges"])
+def server(request):
+    server = Server(request.param)
+    server.files["set.bin"] = CONTENT
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_a_download_is_checked_and_leaves_no_part(server, tmp_path):
+    target = tmp_path / "new" / "set.bin"
+    download(server.url("set.bin"), target, MD5)
+    assert target.read_bytes() == CONTENT and [path.name for path in target.parent.iterdir()] == ["set.bin"]
+    download(server.url("set.bin"), target, MD5)
+    assert len(server.ranges) == 1
+
+
+def test_a_broken_download_goes_on_where_it_broke_off(server, tmp_path):
+    server.cut = 100_000
+    with pytest.raises(UserError, match="broke off after 100,000 of 204,800 bytes; fetch again to go on from there$"):
+        download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert (tmp_path / "set.bin.part").stat().st_size == 100_000 and not (tmp_path / "set.bin").exists()
+    download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert server.ranges == [None, "bytes=100000-"] and (tmp_path / "set.bin").read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_is_kept(server, tmp_path):
+    (tmp_path / "set.bin.part").write_bytes(CONTENT)
+    download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert (tmp_path / "set.bin").read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_stops_and_the_part_goes(server, tmp_path):
+    server.files["set.bin"] = CONTENT[:-1] + b"x"
+    with pytest.raises(UserError, match=f"^set.bin has MD5 [0-9a-f]{{32}}, published is {MD5}$"):
+        download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(server, tmp_path):
+    (tmp_path / "set.bin").write_bytes(b"something else")
+    with pytest.raises(UserError, match="published is"):
+        download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert (tmp_path / "set.bin").read_bytes() == b"something else" and server.ranges == []
+
+
+def test_a_dead_link_says_where_to_put_the_file(server, tmp_path):
+    spec = replace(SPECS["isun"], urls=(server.url("gone/iSUN.tar.gz"),))
+    wanted = tmp_path / ".downloads" / "iSUN.tar.gz"
+    with pytest.raises(UserError, match=f"^isun: .*gone/iSUN.tar.gz answers 404 .*; or put iSUN.tar.gz at {wanted} yourself and fetch again$"):
+        fetch(spec, tmp_path)
+
+
+def test_a_host_that_does_not_answer_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"^http://127.0.0.1:1/x cannot be read \(.*refused"):
+        download("http://127.0.0.1:1/x", tmp_path / "x")
+
+
+def test_a_set_behind_a_login_says_what_to_get_and_where_to_put_it(tmp_path):
+    with pytest.raises(UserError, match=f"^imagenet1k cannot be downloaded: register at https://image-net.org for ILSVRC2012_img_train.tar.*{tmp_path}/imagenet1k/train"):
+        fetch(SPECS["imagenet1k"], tmp_path)
+
+
+def tarball(*members: tuple[str, bytes | str], mode: str = "w:gz") -> bytes:
+    """A tar of (name, bytes); a str instead of bytes makes a symbolic link to it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(*members: tuple[str, bytes | str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members:
+            member = zipfile.ZipInfo(name)
+            if isinstance(content, str):
+                member.external_attr = 0o120777 << 16
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+def test_fetch_downloads_unpacks_and_clears_up(server, tmp_path):
+    server.files["iSUN.tar.gz"] = tarball(("iSUN/a.jpeg", b"1"), ("./iSUN/deep/b.jpeg", b"2"))
+    spec = replace(SPECS["isun"], urls=(server.url("iSUN.tar.gz"),))
+    assert fetch(spec, tmp_path) == [f"isun: iSUN.tar.gz, no published checksum, in {tmp_path / 'isun'}"]
+    assert (tmp_path / "isun" / "iSUN" / "deep" / "b.jpeg").read_bytes() == b"2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".downloads", "isun"] and list((tmp_path / ".downloads").iterdir()) == []
+    assert fetch(spec, tmp_path) == ["isun: iSUN.tar.gz is there already"]
+
+
+def test_a_top_folder_of_the_places_own_name_is_taken_off(server, tmp_path):
+    content = tarball(("cifar-10-batches-py/test_batch", b"1"))
+    server.files["cifar-10-python.tar.gz"] = content
+    md5s = {"cifar-10-python.tar.gz": hashlib.md5(content).hexdigest()}
+    said = fetch(replace(SPECS["cifar10"], urls=(server.url("cifar-10-python.tar.gz"),), md5s=md5s), tmp_path)
+    assert said == [f"cifar10: cifar-10-python.tar.gz, MD5 as published (torchvision's source), in {tmp_path / 'cifar-10-batches-py'}"]
+    assert (tmp_path / "cifar-10-batches-py" / "test_batch").exists()
+
+
+def test_a_single_file_is_put_in_its_folder(server, tmp_path):
+    server.files["test_32x32.mat"] = CONTENT
+    fetch(replace(SPECS["svhn"], urls=(server.url("test_32x32.mat"),), md5s={"test_32x32.mat": MD5}), tmp_path)
+    assert (tmp_path / "svhn" / "test_32x32.mat").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("make", [tarball, zipped])
+def test_both_kinds_of_archive_unpack(make, tmp_path):
+    (tmp_path / "archive").write_bytes(make(("a/1.png", b"1"), ("b/2.png", b"2")))
+    unpack(tmp_path / "archive", tmp_path / "set")
+    assert {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.png")} == {"a/1.png", "b/2.png"}
+
+
+@pytest.mark.parametrize("make", [tarball, zipped])
+@pytest.mark.parametrize("name", ["../out.png", "a/../../out.png", "/out.png", "..\\out.png", "C:/out.png"])
+def test_a_path_that_leaves_the_folder_is_refused_and_nothing_stays(make, name, tmp_path):
+    (tmp_path / "archive").write_bytes(make(("fine.png", b"1"), (name, b"2")))
+    with pytest.raises(UserError, match=r"^archive: refused '.*out.png', which would leave the folder$"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"] and not (tmp_path.parent / "out.png").exists()
+
+
+@pytest.mark.parametrize("make", [tarball, zipped])
+def test_a_link_is_refused(make, tmp_path):
+    (tmp_path / "archive").write_bytes(make(("fine.png", b"1"), ("link.png", "/etc/hostname")))
+    with pytest.raises(UserError, match="^archive: refused 'link.png', which is a link"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("content", [b"no archive at all", tarball(("a.png", CONTENT))[:150]])
+def test_a_damaged_archive_is_named(content, tmp_path):
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(UserError, match=r"archive does not unpack \(.*; delete it and fetch again$"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
