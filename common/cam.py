@@ -1,0 +1,105 @@
+"""Class activation maps: where in an image a classifier sees a class (Zhou et al. 2016; DFB Eq. 1), over several scales and a mirror image.
+
+Upsampling is bilinear with half-pixel centres. docs/dfb.md says which switch is the paper's and which is its released code's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from common.backbones import Classifier
+from common.recipes import check, choice, number, numbers, switch
+
+
+@dataclass(frozen=True)
+class CamRecipe:
+    """How a map is made. The defaults are our reading of DFB, whose text says only "multi-scale"."""
+
+    cam_class: str = choice("label", ("label", "predicted"), why="whose map: the labelled class (DFB Eq. 1), or the one predicted at scale 1 (its code)")
+    cam_bias: bool = switch(False, why="add the head's bias; Eq. 1 has none, DFB's code does")
+    cam_relu: bool = switch(True, why="negative values to 0 in each view, before summing; DFB's code and the IRN line of work")
+    cam_norm: str = choice("max", ("max", "minmax"), why="to [0, 1]: divide by the maximum, or subtract the minimum first")
+    cam_order: str = choice("upsample-first", ("upsample-first", "normalise-first"), why="upsample and sum the views, then normalise, or each view first")
+    cam_scales: tuple[float, ...] = numbers((0.5, 1.0, 1.5, 2.0), low=0.1, high=8, why="sizes of the views, as multiples of the image's; DFB's code")
+    cam_flip: bool = switch(True, why="add each view's mirror image; DFB's code")
+    cam_blur: float = number(0.0, low=0, why="sigma in pixels of a Gaussian at the mask's size, then min-max; DFB's code: 4 at 128 px. 0 = none")
+    cam_eps: float = number(1e-5, low=0, high=1, why="added to what a map is divided by; DFB's code")
+
+    def __post_init__(self):
+        check(self)
+
+
+def class_map(
+    feature_map: Float[Tensor, "batch channels rows cols"], weight: Float[Tensor, "batch channels"], bias: Float[Tensor, " batch"] | None = None
+) -> Float[Tensor, "batch rows cols"]:
+    """M^(i,j) = W_y^T f(x)^(i,j), each image with its own class's row of the head (DFB Eq. 1)."""
+    found = torch.einsum("bcij,bc->bij", feature_map, weight)
+    return found if bias is None else found + bias[:, None, None]
+
+
+def normalise_map(maps: Float[Tensor, "batch rows cols"], how: str, eps: float) -> Float[Tensor, "batch rows cols"]:
+    """Each map in [0, 1]: "max" divides by (maximum + eps), negative values to 0; "minmax" subtracts the minimum first. No peak: all 0."""
+    if how == "minmax":
+        maps = maps - maps.amin(dim=(1, 2), keepdim=True)
+    top = maps.amax(dim=(1, 2), keepdim=True)
+    return torch.where(top > 0, maps.clamp_min(0) / (top + eps).clamp_min(torch.finfo(maps.dtype).tiny), torch.zeros_like(maps))
+
+
+def resize_maps(maps: Float[Tensor, "batch rows cols"], size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+    return F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
+
+
+def blur(maps: Float[Tensor, "batch rows cols"], sigma_px: float) -> Float[Tensor, "batch rows cols"]:
+    """A Gaussian cut at 4 sigma, as two passes; the border is repeated outwards."""
+    reach = max(1, round(4 * sigma_px))
+    offsets = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(maps.unsqueeze(1), (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).squeeze(1)
+
+
+def _views(images: Float[Tensor, "batch 3 height width"], recipe: CamRecipe) -> Iterator[Float[Tensor, "views 3 rows cols"]]:
+    """The images at each scale, with their mirror images behind them: one pass of the network a scale."""
+    height, width = images.shape[-2:]
+    for scale in recipe.cam_scales:
+        size = (max(1, round(scale * height)), max(1, round(scale * width)))
+        # DFB's code: bicubic without antialiasing; it may overshoot [0, 1], which the network never saw
+        view = images if scale == 1 else F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+        yield torch.cat([view, view.flip(3)]) if recipe.cam_flip else view
+
+
+@torch.no_grad()
+def class_attention(
+    model: Classifier,
+    images: Float[Tensor, "batch 3 height width"],
+    labels: Int64[Tensor, " batch"],
+    recipe: CamRecipe = CamRecipe(),
+    size: tuple[int, int] | None = None,
+) -> tuple[Float[Tensor, "batch rows cols"], Int64[Tensor, " batch"]]:
+    """(attention in [0, 1] at `size`, or at the images' own; the class predicted at scale 1). `labels` are not read with cam_class predicted."""
+    size = size or tuple(images.shape[-2:])
+    predicted = model(images).argmax(dim=1)
+    chosen = labels if recipe.cam_class == "label" else predicted
+    weight, bias = model.head.weight[chosen], model.head.bias[chosen] if recipe.cam_bias else None
+    total = images.new_zeros((len(images), *size))
+    for view in _views(images, recipe):
+        twice = len(view) // len(images)
+        maps = class_map(model.feature_map(view), weight.repeat(twice, 1), None if bias is None else bias.repeat(twice))
+        maps = maps.relu() if recipe.cam_relu else maps
+        if recipe.cam_flip:
+            maps = maps[: len(images)] + maps[len(images) :].flip(2)
+        if recipe.cam_order == "normalise-first":
+            maps = normalise_map(maps, recipe.cam_norm, recipe.cam_eps)
+        total = total + resize_maps(maps, size)
+    if recipe.cam_order == "normalise-first":
+        attention = total / len(recipe.cam_scales)
+    else:
+        attention = normalise_map(total, recipe.cam_norm, recipe.cam_eps)
+    if recipe.cam_blur > 0:
+        attention = normalise_map(blur(attention, recipe.cam_blur), "minmax", 0.0)
+    return attention, predicted

@@ -1,0 +1,193 @@
+"""The background score and the joint score (DFB Eq. 6, 7). Every score is larger for in-distribution; dfb's sign is a switch, not a fact.
+
+    score = JointScorer("energy").fit(train, head)      # train, head: features and head of the (K+1)-class network
+    s = score(test)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from common.errors import UserError
+from common.features import Features, Head
+from common.recipes import check, choice, number
+from common.scorers import SCORERS, Scorer, scorer
+from common.scorers.base import logsumexp
+
+SIGNS = ("plus", "minus", "two_sided")
+EPS = 1e-6  # S_b at or below it has no useful logarithm
+MOST_OOD = -1e300  # what a score that is not defined is ranked as
+
+Scores = Float[np.ndarray, " images"]
+
+
+def background_score(features: Features) -> Scores:
+    """S_b, the last of the K+1 logits (Eq. 6); not oriented."""
+    return features.logits[:, -1].astype(np.float64)
+
+
+def guard_fires(background: Scores) -> Bool[np.ndarray, " images"]:
+    """Where S_b <= EPS, so that log S_b is undefined or meaningless."""
+    return background <= EPS
+
+
+def guarded_log(background: Scores, guard: str = "clamp") -> Scores:
+    """log S_b, made harmless where S_b <= 0.
+
+    "clamp": log max(S_b, EPS), the paper's value wherever the guard does not fire. "softplus": log log(1 + e^S_b), keeps every order. "sigmoid":
+    log 1/(1 + e^-S_b), keeps order but is flat for large S_b. "raw": as it is, NaN where S_b <= 0.
+    """
+    if guard == "clamp":
+        return np.log(np.maximum(background, EPS))
+    softplus = np.logaddexp(0, background)
+    if guard == "softplus":
+        # For very negative S_b softplus underflows; there log softplus(x) = x to double precision.
+        return np.where(background < -30, background, np.log(np.maximum(softplus, 1e-300)))
+    if guard == "sigmoid":
+        return -np.logaddexp(0, -background)
+    if guard == "raw":
+        return np.log(np.where(background > 0, background, np.nan))
+    raise UserError(f"log_guard must be one of clamp, softplus, sigmoid, raw, got {guard!r}")
+
+
+def first_k(features: Features) -> Features:
+    """What a foreground scorer sees: the same images with the first K logits."""
+    return replace(features, logits=features.logits[:, :-1])
+
+
+def first_k_head(head: Head) -> Head:
+    return Head(head.weight[:-1], head.bias[:-1])
+
+
+@dataclass(frozen=True)
+class BackgroundOnly:
+    """S_b alone: "plus" is S_b, "minus" -S_b, "two_sided" -|S_b - mu| / sigma with mean and deviation over ID training images."""
+
+    sign: str = choice("plus", SIGNS, why="which S_b counts as in-distribution: large, small, or usual; dfb.md 4.1")
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        return ("logits",) if self.sign == "two_sided" else ()
+
+    def fit(self, train: Features | None = None, head: Head | None = None) -> Callable[[Features], Scores]:
+        if self.sign == "plus":
+            return background_score
+        if self.sign == "minus":
+            return lambda test: -background_score(test)
+        mean, deviation = mean_and_deviation(background_score(_needed(train, "two_sided")))
+        return lambda test: -np.abs(background_score(test) - mean) / deviation
+
+
+@dataclass(frozen=True)
+class JointScorer:
+    """A foreground score S_h on the first K logits joined with the background score S_b, the last logit (Eq. 7).
+
+    Softmax-valued S_h: S = S_h + log S_b. Logit-valued S_h: S = S_h + S_b / T. With sign "minus" the second term is subtracted; with "two_sided" it
+    is -|S_b - mu| / (sigma T), mu and sigma over ID training images. Scores of neither kind are standardised on ID training images
+    first: z(S_h) + z(S_b) / T, an extension of ours.
+    """
+
+    foreground: Scorer | str
+    temperature: float = number(2.5, low=0, why="T of Eq. 7, no unit; DFB section 4")
+    sign: str = choice("plus", SIGNS, why="of S_b; plus as printed; dfb.md 4.1")
+    log_guard: str = choice("clamp", ("clamp", "softplus", "sigmoid", "raw"), why="log of S_b <= 0; dfb.md 4.2")
+    logit_combine: str = choice("bg_over_T", ("bg_over_T", "both_over_T", "none"), why="what T divides; dfb.md 4.3")
+    branch: str = choice("auto", ("auto", "softmax", "logit", "standardised"), why="of Eq. 7; auto goes by the score's family; dfb.md 4.4")
+    softmax_T: str = choice("none", ("none", "log_over_T"), why="T in the softmax branch; none as printed; dfb.md 5.3")
+    fg_logits: str = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.foreground, str):
+            object.__setattr__(self, "foreground", scorer(self.foreground))
+        check(self)
+        if not self.temperature > 0:
+            raise UserError(f"temperature must be > 0, got {self.temperature:g}")
+        if self.fg_logits == "all" and type(self.foreground) not in _OVER_ALL:
+            raise UserError(f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}")
+
+    @property
+    def resolved_branch(self) -> str:
+        """The branch of Eq. 7 that is used."""
+        family = {"softmax": "softmax", "logit": "logit"}.get(self.foreground.family, "standardised")
+        return family if self.branch == "auto" else self.branch
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.foreground.needs, "logits"]))
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        own = self.needs if self.resolved_branch == "standardised" else ("logits",) if self.sign == "two_sided" else ()
+        return tuple(dict.fromkeys([*self.foreground.train_needs, *own]))
+
+    def fit(self, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
+        """A function from (K+1)-logit features to joint scores. Raises UserError where training features are needed and not given."""
+        s_h = foreground_score(self.foreground, self.fg_logits, train, head)
+        mu = sigma = mu_h = sigma_h = None
+        if self.resolved_branch == "standardised" or self.sign == "two_sided":
+            mu, sigma = mean_and_deviation(background_score(_needed(train, f"sign {self.sign}, branch {self.resolved_branch}")))
+        if self.resolved_branch == "standardised":
+            mu_h, sigma_h = mean_and_deviation(s_h(train))
+
+        def score(test: Features) -> Scores:
+            foreground, background = s_h(test), background_score(test)
+            if self.resolved_branch == "standardised":
+                foreground = (foreground - mu_h) / sigma_h
+            return self.join(foreground, background, mu, sigma)
+
+        return score
+
+    def join(self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None) -> Scores:
+        """Eq. 7 on given S_h and S_b; `mu`, `sigma` of S_b where the branch or the sign needs them."""
+        if self.sign == "two_sided":
+            return foreground - np.abs(background - mu) / (sigma * self.temperature)
+        towards = 1.0 if self.sign == "plus" else -1.0
+        if self.resolved_branch == "softmax":
+            phi = guarded_log(background, self.log_guard) / (self.temperature if self.softmax_T == "log_over_T" else 1.0)
+            joined = foreground + towards * phi
+            return np.where(np.isnan(joined), MOST_OOD, joined)
+        if self.resolved_branch == "standardised":
+            return foreground + towards * (background - mu) / (sigma * self.temperature)
+        divisor = 1.0 if self.logit_combine == "none" else self.temperature
+        joined = foreground + towards * background / divisor
+        return joined if self.logit_combine != "both_over_T" else foreground / divisor + towards * background / divisor
+
+
+def foreground_score(foreground: Scorer, fg_logits: str, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
+    """S_h: the scorer fitted on the first K logits and head rows; with "all", its softmax or logsumexp runs over K+1."""
+    if fg_logits == "all":
+        over_all = _OVER_ALL[type(foreground)]
+        return lambda test: over_all(foreground, test.logits.astype(np.float64))
+    fitted = foreground.fit(None if train is None else first_k(train), None if head is None else first_k_head(head))
+    return lambda test: fitted(first_k(test))
+
+
+def _probability(T: float, f: np.ndarray) -> Scores:
+    return np.exp(f[:, :-1].max(axis=1) / T - logsumexp(f / T))
+
+
+_OVER_ALL: dict[type, Callable[[Scorer, np.ndarray], Scores]] = {
+    type(SCORERS["msp"]): lambda score, f: _probability(1.0, f),
+    type(SCORERS["odin"]): lambda score, f: _probability(score.T, f),
+    type(SCORERS["energy"]): lambda score, f: score.T * logsumexp(f / score.T),
+    type(SCORERS["maxlogit"]): lambda score, f: f[:, :-1].max(axis=1),
+}
+
+
+def mean_and_deviation(values: Scores) -> tuple[float, float]:
+    """Mean and (population) standard deviation; a constant score has deviation 1, so that it says nothing rather than everything."""
+    deviation = float(values.std())
+    return float(values.mean()), deviation if deviation > 0 else 1.0
+
+
+def _needed(train: Features | None, what: str) -> Features:
+    if train is None:
+        raise UserError(f"{what} needs features of ID training images")
+    return train
