@@ -27,7 +27,7 @@ class Batch:
     masks: Bool[Tensor, "batch height width"] | Int64[Tensor, "batch height width"] | None = None
 
     @property
-    def flat(self) -> Float[Tensor, "views*batch 3 height width"]:
+    def flat(self) -> Float[Tensor, "rows 3 height width"]:
         """All views as one batch, first views first: batch norm then sees them together."""
         return self.images.flatten(0, 1)
 

@@ -252,17 +252,23 @@ def fit(
         )
         clock["saved"] = time.monotonic()
 
-    def after_batch() -> None:
-        bar.update()
+    def save_if_due() -> None:
         if here.step < here.steps and time.monotonic() - clock["saved"] >= save_every_s:
             save(training=True)
+
+    def after_batch() -> None:
+        bar.update()
+        if here.step % here.batches:  # at an epoch's end the log's line comes first
+            save_if_due()
 
     with bar:
         for epoch in range(here.step // here.batches, here.epochs):
             here.train_epoch(epoch, network, after_batch)
             here.check_finite()
             line = _end_of_epoch(here, epoch, clock["started"])
-            bar.set_postfix_str(f"epoch {epoch + 1}/{here.epochs} " + " ".join(f"{k} {v:.3f}" for k, v in line.items() if k in ("loss", "train_accuracy")))
+            shown = [f"{name} {line[name]:.3f}" for name in ("loss", "train_accuracy") if line.get(name) is not None]
+            bar.set_postfix_str(f"epoch {epoch + 1}/{here.epochs} " + " ".join(shown))
+            save_if_due()
     save(training=False)
     return model.eval()
 
