@@ -39,12 +39,14 @@ def _fetch(specs: list[Spec], arguments: argparse.Namespace) -> None:
     failed = []
     for spec in specs:  # one dead link does not keep the others from coming
         try:
-            print("\n".join(fetch.fetch(spec, arguments.data)), flush=True)
+            origins = fetch.fetch(spec, arguments.data)
         except UserError as error:
             failed.append(str(error))
             continue
-        archives = [name for name in map(fetch.file_name, spec.urls) if name in spec.md5s]
-        origin = f"unpacked from {', '.join(archives)}, MD5 as published" if archives else "as downloaded, no published checksum"
+        for name, vouched in origins.items():
+            print(f"{spec.name}: {name}, {vouched or 'its content was there already'}", flush=True)
+        known = all(origins.values())  # files that were there already may come from anywhere
+        origin = "; ".join(f"from {name}, {vouched}" for name, vouched in origins.items()) if known else "first verification"
         report = verify.verify(spec, arguments.data, origin=origin)
         print(report.line, flush=True)
         failed += [f"{spec.name}: {problem}" for problem in report.problems]

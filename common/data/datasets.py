@@ -150,8 +150,11 @@ def spec_of(name: str) -> Spec:
     """The table's row for a name (options allowed). Raises UserError that lists the known names."""
     base, options = parse(name)
     if base == "folder":
-        path = Path(options["path"]).expanduser()
-        return Spec(name, f"folder {path}", {}, partial(_any_folder, path), "id or ood", is_benchmark=False, encoding="as found")
+        path = Path(options["path"]).expanduser().absolute()
+        counts = {split: 0 for split in ("train", "test") if (path / split).is_dir()} or {"test": 0}
+        return Spec(name, name, counts, partial(_any_folder, path), "id or ood", False, encoding="as found", places=(str(path),), licence="yours")
+    if name.startswith("shapes"):
+        raise UserError(f"{name} is generated: there are no files of it to list, fetch or verify")
     if base not in SPECS:
         raise unknown("data set", base, (*SPECS, "folder:PATH", *_shapes_names()))
     return SPECS[base]
@@ -260,7 +263,7 @@ def _shapes_names() -> tuple[str, ...]:
 
 
 def _load_shapes(name: str, split: str, transform: Transform | None, limit: int | None) -> Images:
-    if name not in _shapes_names():
+    if name.partition(":")[0] not in _shapes_names():
         raise unknown("data set", name, (*SPECS, "folder:PATH", *_shapes_names()))
     from common.data import shapes
 

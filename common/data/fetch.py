@@ -20,20 +20,20 @@ CHUNK = 1 << 20
 TIMEOUT_S = 60
 
 
-def fetch(spec: Spec, root: Path) -> list[str]:
-    """Bring a set to `root`; what was done, a line each. Raises UserError saying what to do by hand where it cannot.
+def fetch(spec: Spec, root: Path) -> dict[str, str]:
+    """Bring a set to `root`. {file name: what vouches for it, "" where it was there already}. Raises UserError saying what to do by hand.
 
     Archives are downloaded to ROOT/.downloads, checked, unpacked beside their destination, renamed into place and deleted.
     """
     if not spec.urls:
         raise UserError(f"{spec.name} cannot be downloaded: {spec.by_hand.format(root=root)}")
-    said = []
+    origins = {}
     for url in spec.urls:
         name = file_name(url)
         place = root / (spec.places or (spec.name,))[0]
         is_archive = not name.endswith(".mat")
         if (place if is_archive else place / name).exists():
-            said.append(f"{spec.name}: {name} is there already")
+            origins[name] = ""
             continue
         archive = root / ".downloads" / name
         try:
@@ -46,9 +46,8 @@ def fetch(spec: Spec, root: Path) -> list[str]:
         else:
             place.mkdir(parents=True, exist_ok=True)
             archive.replace(place / name)
-        checked = f"MD5 as published ({spec.md5_source})" if name in spec.md5s else "no published checksum"
-        said.append(f"{spec.name}: {name}, {checked}, in {place}")
-    return said
+        origins[name] = f"MD5 as published ({spec.md5_source})" if name in spec.md5s else "no published checksum"
+    return origins
 
 
 def file_name(url: str) -> str:

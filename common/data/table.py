@@ -16,6 +16,7 @@ Written by `python -m common.data table` from `SPECS` in `common/data/datasets.p
     python -m common.data verify           # counts, sizes, checksums, every image decoded, overlap with the ID test set
 
 All sets lie below one folder: `--data ROOT`, else `$OOD_DATA`, else `data/`. Nothing needs the network: a set put at its place by hand is read the same way.
+Licences are given as commonly stated; read the source's own terms before use.
 """
 
 RULES = f"""## Rules
@@ -34,6 +35,7 @@ list stands in each result. `imagenet1k:C=200,seed=0` draws its classes by the s
 
 **Checksums.** Only published ones are compared (torchvision's and pytorch-ood's source). Where none is published, `verify` says so, checks counts, sizes and decoding, and keeps a
 record of its own (`ROOT/.verified/NAME.json`, SHA-256 of each file): written by the first verification without a fault, compared by all later ones, renewed by `--record`.
+Of Places365 the drawn images are decoded and the others only counted.
 LSUN-C and LSUN-R have the same count and the same encoding; they are told apart by image size and by the mean difference of neighbouring grey values (shrunk scenes are rougher than
 crops). That limit was set on iSUN and on cuts of MiniPlaces, not on LSUN itself.
 
@@ -82,7 +84,7 @@ def state(spec: Spec, root: Path) -> str:
         files = [name for name in spec.md5s if not name.endswith(".gz")]
         there = sum((place / name).exists() for name in files)
         return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
-    if place.name != spec.name:
+    if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
     count = len(image_files(place))
     expected = PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())

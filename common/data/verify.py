@@ -103,14 +103,14 @@ def verify(spec: Spec, root: Path, *, against: IdTest | None = None, record: boo
             report.problems.append(f"{split}: {len(raw):,} images, expected {expected:,}")
         report.facts.append(f"{split}: {len(raw):,} images")
         if not isinstance(raw.items, np.ndarray):
-            hashes |= _check_images(spec, raw, root, against, report)
+            hashes |= _check_images(spec, raw, place, against, report)
         else:
             _check_overlap([_pixel_hash(image) for image in raw.items] if _is_ood(spec, against) else [], against, report)
     if not hashes and not published:
-        hashes = {path.relative_to(root).as_posix(): _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
+        hashes = {path.name: _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
     if hashes:
         report.facts.append("no published checksum of these files" if spec.md5s else "no published checksum")
-        _compare_with_record(root / ".verified" / f"{spec.name}.json", hashes, report, record, origin)
+        _compare_with_record(root / ".verified" / (spec.name.replace("/", "_") + ".json"), hashes, report, record, origin)
     return report
 
 
@@ -129,8 +129,8 @@ def _check_published(spec: Spec, place: Path, report: Report) -> bool:
     return True
 
 
-def _check_images(spec: Spec, raw: formats.Raw, root: Path, against: IdTest | None, report: Report) -> dict[str, str]:
-    """Decode every image; sizes, encodings, roughness, doubles and overlap go into the report. {path below root: SHA-256}."""
+def _check_images(spec: Spec, raw: formats.Raw, place: Path, against: IdTest | None, report: Report) -> dict[str, str]:
+    """Decode every image; sizes, encodings, roughness, doubles and overlap go into the report. {path below `place`: SHA-256}."""
     wants_overlap = _is_ood(spec, against)
     transform = against.transform if wants_overlap else None
     with ThreadPoolExecutor(worker_count()) as pool:
@@ -148,7 +148,7 @@ def _check_images(spec: Spec, raw: formats.Raw, root: Path, against: IdTest | No
     if spec.name in IS_SHRUNK and good:
         _check_roughness(spec.name, float(np.mean([image.roughness for _, image in good])), report)
     _check_overlap([image.at_id_size for _, image in good] if wants_overlap else [], against, report)
-    return {path.relative_to(root).as_posix(): image.sha256 for path, image in zip(raw.items, seen)}
+    return {path.relative_to(place).as_posix(): image.sha256 for path, image in zip(raw.items, seen)}
 
 
 def inspect(path: Path, id_transform: Transform | None = None) -> Seen:

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,6 +165,15 @@ def test_a_folder_with_splits_is_read_split_by_split(noise, tmp_path):
         noise(f"only/train/{k}.png")
     with pytest.raises(UserError, match="^expected a folder of images at .*only/test$"):
         load(f"folder:{tmp_path / 'only'}", "test", root=tmp_path)
+
+
+def test_generated_sets_have_no_row_and_pass_the_transform():
+    with pytest.raises(UserError, match="^shapes is generated: there are no files of it to list, fetch or verify$"):
+        spec_of("shapes")
+    shapes = pytest.importorskip("common.data.shapes")
+    whole = load("shapes-noise", "test", root=Path("nowhere"), limit=3)
+    assert whole.digest == shapes.load("shapes-noise", "test", 3).digest
+    assert load("shapes-noise", "test", root=Path("nowhere"), limit=3, transform=DFB).size_px == (128, 128)
 
 
 def test_a_folders_path_is_not_below_the_root(noise, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from common.data import verify as module
-from common.data.datasets import SPECS
+from common.data.datasets import SPECS, spec_of
 from common.data.images import Images
 from common.data.transforms import CIFAR
 from common.data.verify import id_test, verify
@@ -35,14 +35,14 @@ def test_an_untouched_set_passes_and_says_what_was_looked_at(isun, tmp_path):
 
 def test_a_missing_image_is_caught(isun, tmp_path):
     isun[2].unlink()
-    assert problems(tmp_path) == ["test: 5 images, expected 6", "1 files gone since the record, first isun/iSUN/2.jpeg"]
+    assert problems(tmp_path) == ["test: 5 images, expected 6", "1 files gone since the record, first iSUN/2.jpeg"]
 
 
 def test_a_flipped_byte_is_caught_by_the_record(isun, tmp_path):
     content = bytearray(isun[3].read_bytes())
     content[len(content) // 2] ^= 1
     isun[3].write_bytes(content)
-    assert "1 files changed since the record, first isun/iSUN/3.jpeg" in problems(tmp_path)
+    assert "1 files changed since the record, first iSUN/3.jpeg" in problems(tmp_path)
 
 
 def test_a_truncated_image_is_caught_without_a_record_too(isun, tmp_path):
@@ -55,7 +55,7 @@ def test_a_truncated_image_is_caught_without_a_record_too(isun, tmp_path):
 
 def test_a_wrong_count_is_caught(isun, noise, tmp_path):
     noise("isun/iSUN/extra.jpeg", seed=9)
-    assert problems(tmp_path) == ["test: 7 images, expected 6", "1 files new since the record, first isun/iSUN/extra.jpeg"]
+    assert problems(tmp_path) == ["test: 7 images, expected 6", "1 files new since the record, first iSUN/extra.jpeg"]
 
 
 def test_a_renamed_text_file_is_caught(isun, tmp_path):
@@ -110,6 +110,15 @@ def test_images_of_the_id_test_set_are_found_whatever_their_file(isun, tmp_path,
     Image.fromarray(shared[0]).save(tmp_path / "isun" / "iSUN" / "0.png")  # another file, the same pixels
     isun[0].unlink()
     assert "2 of them are in cifar10's test set, pixel for pixel" in verify(SPECS["isun"], tmp_path, against=against).facts
+
+
+def test_any_folder_is_verified_split_by_split(noise, tmp_path):
+    for k in range(4):
+        noise(f"mine/{'train' if k else 'test'}/{k}.png", size=(40, 30), seed=k)
+    spec = spec_of(f"folder:{tmp_path / 'mine'}")
+    assert {"train: 3 images", "test: 1 images", "size 40x30", "encoded as PNG"} <= set(verify(spec, tmp_path / "root").facts)
+    (tmp_path / "mine" / "train" / "2.png").unlink()
+    assert verify(spec, tmp_path / "root").problems == ["1 files gone since the record, first train/2.png"]
 
 
 def test_a_missing_set_is_no_fault_of_the_files(tmp_path):
