@@ -1,9 +1,8 @@
 """What a network says of images, as plain arrays: the only thing scores ever see. One pass a set gives all that any score needs."""
 
-import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from common import checkpoint
 from common.backbones import Classifier
 from common.errors import UserError
 from common.recipes import digest
+from common.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ _ODIN = re.compile(r"odin:T=([0-9.e+-]+),eps=([0-9.e+-]+)$")
 def extract(
     model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: torch.device | str = "cpu", progress: bool = True
 ) -> Features:
-    """Features of a set, in eval mode: one forward pass for everything, and one gradient pass more for each ODIN.
+    """Features of a set, in eval mode: one forward pass for everything; ODIN with a step adds a gradient pass, jigsaw norms a forward pass.
 
     `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Raises UserError for an unknown need.
     """
@@ -66,54 +66,99 @@ def extract(
     model = model.to(device).eval()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*BASIC, *extras)}
     bar = tqdm(total=len(images), desc=images.name, unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
+    start = 0
     with bar:
         for pixels in images.batches(batch_size):
             batch = pixels.to(device, non_blocking=True).float() / 255
-            for name, values in _one_batch(model, batch, makers).items():
+            for name, values in _one_batch(model, batch, start, makers).items():
                 parts[name].append(values.cpu().numpy())
+            start += len(batch)
             bar.update(len(batch))
     arrays = {name: np.concatenate(rows) for name, rows in parts.items()}
     labels = None if images.labels is None else images.labels.cpu().numpy()
     return Features(arrays.pop("penultimate"), arrays.pop("logits"), labels, arrays)
 
 
-def _one_batch(model: Classifier, batch: Tensor, makers: dict[str, Callable]) -> dict[str, Tensor]:
-    with torch.no_grad(), _block_outputs(model, bool(makers)) as blocks:
-        pooled = model.pool(model.feature_map(batch))
+@dataclass(frozen=True)
+class Pass:
+    """One batch's forward pass: what the extras are made from. `start` is the row of its first image in the set."""
+
+    model: Classifier
+    images: Float[Tensor, "batch 3 height width"]
+    penultimate: Float[Tensor, "batch channels"]
+    blocks: list[Tensor]  # every residual block's output
+    start: int
+
+
+def _one_batch(model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]) -> dict[str, Tensor]:
+    with torch.no_grad():
+        pooled, blocks = _forward(model, images, bool(makers))
         result = {"penultimate": pooled, "logits": model.head(pooled)}
-    return result | {name: make(model, batch, list(blocks)) for name, make in makers.items()}
+    seen = Pass(model, images, pooled, blocks, start)
+    return result | {name: make(seen) for name, make in makers.items()}
 
 
-@contextlib.contextmanager
-def _block_outputs(model: Classifier, wanted: bool) -> Iterator[list[Tensor]]:
-    """Collects every residual block's output during the pass."""
+def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    """Pooled features, and every residual block's output where it is wanted."""
     outputs: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()] if wanted else []
     try:
-        yield outputs
+        return model.pool(model.feature_map(images)), outputs
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _maker(need: str) -> Callable[[Classifier, Tensor, list[Tensor]], Tensor]:
-    """How an extra is made from the model, the images in [0, 1] and the block outputs of their pass."""
-    if need == "block_norms":
-        return lambda model, batch, blocks: _block_norms(blocks)
+def _maker(need: str) -> Callable[[Pass], Tensor]:
+    """How an extra is made from a batch's pass. common/scorers/maps.py defines the extras that look inside the network."""
+    if need in MAKERS:
+        return MAKERS[need]
     if match := _ODIN.match(need):
         temperature, eps = float(match[1]), float(match[2])
-        return lambda model, batch, blocks: odin(model, batch, temperature, eps)
-    raise UserError(f"unknown need {need!r}; known: penultimate, logits, labels, block_norms, odin:T=...,eps=...")
+        return lambda seen: odin(seen.model, seen.images, temperature, eps)
+    raise UserError(f"unknown need {need!r}; known: {', '.join((*BASIC, 'labels', *MAKERS))}, odin:T=...,eps=...")
 
 
-@torch.no_grad()
-def _block_norms(blocks: list[Tensor]) -> Float[Tensor, "batch blocks"]:
+def block_norms(blocks: list[Tensor]) -> Float[Tensor, "batch blocks"]:
     """FeatureNorm of every block: mean over channels of the L2 norm over locations, after a ReLU."""
     return torch.stack([torch.linalg.vector_norm(F.relu(out.float()), dim=(2, 3)).mean(1) for out in blocks], dim=1)
 
 
+def jigsaw(images: Float[Tensor, "batch 3 height width"], orders: Int[Tensor, "batch 9"], fill: Tensor) -> Float[Tensor, "batch 3 height width"]:
+    """Each image's 3 x 3 tiles in its own order; what the tiles do not cover is `fill` (broadcastable, the mean colour)."""
+    rows, cols = images.shape[2] // 3, images.shape[3] // 3
+    tiles = images[:, :, : 3 * rows, : 3 * cols].unflatten(2, (3, rows)).unflatten(4, (3, cols)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    tiles = tiles[torch.arange(len(images), device=images.device)[:, None], orders.to(images.device)]
+    out = fill.expand_as(images).clone()
+    out[:, :, : 3 * rows, : 3 * cols] = tiles.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return out
+
+
+@torch.no_grad()
+def _jigsaw_block_norms(seen: Pass) -> Float[Tensor, "batch blocks"]:
+    """Of jigsawed images, tiles shuffled by a seed fixed per row: neither batch size nor earlier draws change an image's order."""
+    orders = [torch.randperm(9, generator=generator(0, "jigsaw", seen.start + row)) for row in range(len(seen.images))]
+    shuffled = jigsaw(seen.images, torch.stack(orders), seen.model.normalise.mean)
+    return block_norms(_forward(seen.model, shuffled, True)[1])
+
+
+@torch.no_grad()
+def _channel_maxima(seen: Pass) -> Float[Tensor, "batch columns"]:
+    """Each block's channel maxima over locations and the penultimate vector, after the number of layers and their widths."""
+    layers = [out.float().amax((2, 3)) for out in seen.blocks] + [seen.penultimate]
+    split = torch.tensor([float(len(layers)), *(float(layer.shape[1]) for layer in layers)], device=seen.penultimate.device)
+    return torch.cat([split.expand(len(seen.penultimate), -1), *layers], dim=1)
+
+
+MAKERS: dict[str, Callable[[Pass], Tensor]] = {
+    "block_norms": lambda seen: block_norms(seen.blocks),
+    "jigsaw_block_norms": _jigsaw_block_norms,
+    "channel_maxima": _channel_maxima,
+}
+
+
 def odin(model: Classifier, batch: Float[Tensor, "batch 3 height width"], temperature: float, eps: float) -> Tensor:
-    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then log of the largest softmax at T."""
+    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64."""
     if eps:
         images = batch.clone().requires_grad_()
         logits = model(images) / temperature
@@ -122,7 +167,7 @@ def odin(model: Classifier, batch: Float[Tensor, "batch 3 height width"], temper
         batch = batch - eps * gradient.sign()
     with torch.no_grad():
         logits = model(batch).double() / temperature
-    return logits.log_softmax(1).amax(1)
+    return logits.softmax(1).amax(1)
 
 
 class FeatureCache:
