@@ -64,6 +64,7 @@ def _folder(place: str) -> Callable[[Path, str, dict], Raw]:
     return lambda root, split, options: formats.folder(root / place, labelled=False)
 
 
+# fmt: off  (one paragraph a set)
 _ALL = [
     Spec("cifar10", "CIFAR-10", {"train": 50_000, "test": 10_000}, formats.cifar10, "id or ood",
          urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",), md5_source=TV, places=("cifar-10-batches-py",),
@@ -84,7 +85,8 @@ _ALL = [
          urls=("http://ufldl.stanford.edu/housenumbers/test_32x32.mat", "http://ufldl.stanford.edu/housenumbers/train_32x32.mat"),
          md5s={"test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3", "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373"},
          size_px=32, encoding="raw", licence="non-commercial use",
-         note="All 26,032 test images by default (DFB). svhn:n=10000 = the first 1,000 of each digit, what the DICE, KNN, ASH and CIDER repositories evaluate."),
+         note="All 26,032 test images by default (DFB). svhn:n=10000 = the first 1,000 of each digit, what the DICE, KNN, ASH and CIDER "
+              "repositories evaluate."),
     Spec("lsun_crop", "LSUN-C", {"test": 10_000}, _folder("lsun_crop"), urls=(f"{DROPBOX}/fhtsw1m3qxlwj6h/LSUN.tar.gz",),
          md5s={"LSUN.tar.gz": "458a0a0ab8e5f1cb4516d7400568e460"}, md5_source=PO, encoding="PNG", licence="research use (LSUN)",
          note="ODIN's random crops. Sizes are read, not assumed. Far easier than LSUN-R for most scores: never swap the two."),
@@ -92,7 +94,8 @@ _ALL = [
          md5s={"LSUN_resize.tar.gz": "278b7b31c8cb7e804a1465a8ce03a2dc"}, md5_source=PO, size_px=32, encoding="PNG", licence="research use (LSUN)",
          note="Shrunk without antialiasing: high frequencies that a score can use (shown by CSI)."),
     Spec("isun", "iSUN", {"test": 8_925}, _folder("isun"), urls=(f"{DROPBOX}/ssz7qxfqae0cca5/iSUN.tar.gz",), size_px=32, encoding="JPEG",
-         licence="research use (iSUN)", note="A part of SUN, shrunk like LSUN-R."),
+         licence="research use (iSUN)",
+         note="A part of SUN, shrunk like LSUN-R. The copy seen: JPEG, quality 75, 4:2:0, which is what cifar10:encode=jpeg75 imitates."),
     Spec("textures", "Textures", {"test": 5_640}, _folder("textures/dtd/images"), md5_source=TV,
          urls=("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
          md5s={"dtd-r1.0.1.tar.gz": "fff73e5086ae6bdbea199a49dfb8a4c1"}, licence="research use",
@@ -100,11 +103,12 @@ _ALL = [
     Spec("places365", "Places365", {"test": formats.PLACES365_DRAW}, formats.places365, options=("n", "seed"),
          urls=("http://data.csail.mit.edu/places/places365/test_256.tar",), licence="research use",
          note="10,000 of the test set by the draw described below; nobody published the list behind printed numbers."),
-    Spec("imagenet100", "ImageNet-100", {"train": 0, "test": 5_000}, imagenet.imagenet100, "id", by_hand=ILSVRC, places=("imagenet100", "imagenet1k"),
-         licence="non-commercial research",
+    Spec("imagenet100", "ImageNet-100", {"train": 0, "test": 5_000}, imagenet.imagenet100, "id", by_hand=ILSVRC,
+         places=("imagenet100", "imagenet1k"), licence="non-commercial research",
          transform=IMAGENET, note="NPOS's list (LBF cites NPOS). From imagenet100/{train,val} or picked out of imagenet1k."),
     Spec("imagenet100-mcm", "ImageNet-100 (MCM list)", {"train": 0, "test": 5_000}, partial(imagenet.imagenet100, name="imagenet100-mcm"), "id",
-         by_hand=ILSVRC, places=("imagenet100-mcm", "imagenet1k"), licence="non-commercial research", transform=IMAGENET, note="MCM's list: shares 6 of 100 classes with NPOS's."),
+         by_hand=ILSVRC, places=("imagenet100-mcm", "imagenet1k"), licence="non-commercial research", transform=IMAGENET,
+         note="MCM's list: shares 6 of 100 classes with NPOS's."),
     Spec("imagenet1k", "ImageNet-1k", {"train": 1_281_167, "test": 50_000}, imagenet.imagenet1k, "id", by_hand=ILSVRC, md5_source=TV,
          md5s={"ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e", "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
                "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90414af021442c21a62c3abf"},
@@ -115,11 +119,13 @@ _ALL = [
     Spec("sun", "SUN", {"test": 10_000}, _folder("sun"), urls=(f"{MOS}/SUN.tar.gz",), transform=IMAGENET, licence="research use",
          note="MOS's 10,000 of 50 classes; scenes that contain ImageNet objects."),
     Spec("places", "Places", {"test": 10_000}, _folder("places"), urls=(f"{MOS}/Places.tar.gz",), transform=IMAGENET, licence="research use",
-         note="MOS's 10,000 of 50 classes. NINCO found an ImageNet class in 227 of 410 looked at. Not Places365's draw, although DFB's table says Places365."),
+         note="MOS's 10,000 of 50 classes. NINCO found an ImageNet class in 227 of 410 looked at. Not Places365, although DFB's README takes "
+              "its Places column from here and its table says Places365."),
     Spec("imagenet_o", "ImageNet-O", {"test": 2_000}, _folder("imagenet_o"), urls=("https://people.eecs.berkeley.edu/~hendrycks/imagenet-o.tar",),
          md5s={"imagenet-o.tar": "86bd7a50c1c4074fb18fc5f219d6d50b"}, md5_source=PO, transform=IMAGENET, licence="none checked",
          note="Selected to fool ResNet-50, so its scores can be below chance."),
-    Spec("textures-10", "Textures-10 (stand-in)", {"test": 600}, _folder("textures-10"), is_benchmark=False, encoding="WEBP", licence="research use (DTD)",
+    Spec("textures-10", "Textures-10 (stand-in)", {"test": 600}, _folder("textures-10"), is_benchmark=False, encoding="WEBP",
+         licence="research use (DTD)",
          by_hand="60 images each of ten of DTD's categories, banded to crystalline, shorter side scaled to 64 px, into {root}/textures-10/CATEGORY",
          note="Not Textures: ten of its 47 categories, WebP quality 90."),
     Spec("miniplaces-2500", "MiniPlaces-2500 (stand-in)", {"test": 2_500}, _folder("miniplaces-2500"), is_benchmark=False, licence="research use",
@@ -130,6 +136,7 @@ _ALL = [
          by_hand="Tiny-ImageNet validation images of classes that map to a CIFAR-10 class, and boxes.csv, into {root}/tiny-imagenet-boxes",
          note="For localisation only: its images show CIFAR-10's classes, so it is never an OOD set."),
 ]
+# fmt: on
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _ALL}
 
 
@@ -152,7 +159,8 @@ def spec_of(name: str) -> Spec:
     if base == "folder":
         path = Path(options["path"]).expanduser().absolute()
         counts = {split: 0 for split in ("train", "test") if (path / split).is_dir()} or {"test": 0}
-        return Spec(name, name, counts, partial(_any_folder, path), "id or ood", False, encoding="as found", places=(str(path),), licence="yours")
+        loader = partial(_any_folder, path)
+        return Spec(name, name, counts, loader, "id or ood", False, encoding="as found", places=(str(path),), licence="yours")
     if name.startswith("shapes"):
         raise UserError(f"{name} is generated: there are no files of it to list, fetch or verify")
     if base not in SPECS:

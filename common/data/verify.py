@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -157,12 +158,36 @@ def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
     sha256 = _sha256(content)
     try:
         with Image.open(BytesIO(content)) as image:
-            encoding, size, rgb = str(image.format), image.size, image.convert("RGB")
+            encoding, size, rgb = _encoding(image), image.size, image.convert("RGB")
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
         is_text = b"\0" not in content[:1024]
         return Seen(sha256, error="a text file" if is_text and content else f"{type(error).__name__}: {str(error)[:60]}")
     at_id_size = _pixel_hash(np.asarray(id_transform(rgb))) if id_transform else ""
     return Seen(sha256, encoding, size, at_id_size, roughness(rgb))
+
+
+def _encoding(image: Image.Image) -> str:
+    """ "PNG", "WEBP", ...; a JPEG with its quality where its tables are those of the usual encoder (libjpeg) at a quality."""
+    if image.format != "JPEG":
+        return str(image.format)
+    quality = _jpeg_qualities().get(_tables(image))
+    return f"JPEG q{quality}" if quality else "JPEG"
+
+
+def _tables(image: Image.Image) -> tuple:
+    return tuple(tuple(image.quantization[key]) for key in sorted(image.quantization))
+
+
+@cache
+def _jpeg_qualities() -> dict[tuple, int]:
+    """{quantisation tables: quality} of libjpeg, read off by encoding, in colour and in grey."""
+    found = {}
+    for quality in range(100, 0, -1):
+        for mode in ("RGB", "L"):
+            buffer = BytesIO()
+            Image.new(mode, (8, 8)).save(buffer, "JPEG", quality=quality)
+            found[_tables(Image.open(buffer))] = quality
+    return found
 
 
 def roughness(image: Image.Image) -> float:
@@ -190,7 +215,8 @@ def _check_roughness(name: str, mean: float, report: Report) -> None:
     report.facts.append(f"roughness {mean:.1f}")
     if looks_shrunk != IS_SHRUNK[name]:
         looks, other = ("shrunk scenes", "lsun_resize") if looks_shrunk else ("crops", "lsun_crop")
-        report.problems.append(f"these look like {looks} (roughness {mean:.1f}, limit {ROUGHNESS_LIMIT:g}): is it {other} in {name}'s place?")
+        limit = f"roughness {mean:.1f}, limit {ROUGHNESS_LIMIT:g}"
+        report.problems.append(f"these look like {looks} ({limit}): is it {other} in {name}'s place?")
 
 
 def _is_ood(spec: Spec, against: IdTest | None) -> bool:
@@ -225,7 +251,10 @@ def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rew
 
 def _counted(values: Iterable[str]) -> list[str]:
     counts = Counter(values).most_common()
-    return [value if len(counts) == 1 else f"{value} ({count:,})" for value, count in counts]
+    if len(counts) == 1:
+        return [counts[0][0]]
+    rest = sum(count for _, count in counts[4:])
+    return [f"{value} ({count:,})" for value, count in counts[:4]] + ([f"others ({rest:,})"] if rest else [])
 
 
 def _sha256(content: bytes) -> str:

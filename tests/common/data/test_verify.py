@@ -29,7 +29,7 @@ def problems(root, name="isun", **more):
 def test_an_untouched_set_passes_and_says_what_was_looked_at(isun, tmp_path):
     report = verify(SPECS["isun"], tmp_path)
     assert report.line.split()[:2] == ["isun", "ok"]
-    for said in ("test: 6 images", "size 32x32", "encoded as JPEG", "no published checksum", "all files as recorded (first verification)"):
+    for said in ("test: 6 images", "size 32x32", "encoded as JPEG q90", "no published checksum", "all files as recorded (first verification)"):
         assert said in report.facts
 
 
@@ -87,7 +87,7 @@ def test_another_size_is_caught(isun, noise, tmp_path):
 
 def test_mixed_encodings_are_reported(isun, tmp_path):
     Image.new("RGB", (32, 32)).save(isun[0], "PNG")
-    assert "encoded as JPEG (5), PNG (1)" in verify(SPECS["isun"], tmp_path).facts
+    assert "encoded as JPEG q90 (5), PNG (1)" in verify(SPECS["isun"], tmp_path).facts
 
 
 def test_a_record_is_renewed_on_demand_only_and_never_over_a_fault(isun, noise, tmp_path):
@@ -146,5 +146,5 @@ def test_missing_cifar_batches_are_named(real_cifar10_test):
 def test_the_real_isun_is_rough_and_whole(real_folders, tmp_path):
     report = verify(SPECS["isun"], real_folders)
     assert report.problems == []
-    for said in ("test: 8,925 images", "size 32x32", "encoded as JPEG", "roughness 28.8", "no published checksum"):
+    for said in ("test: 8,925 images", "size 32x32", "encoded as JPEG q75", "roughness 28.8", "no published checksum"):
         assert said in report.facts
