@@ -40,9 +40,9 @@ class Dials:
     """What the benchmark can be turned to. The defaults were fixed on plain training alone."""
 
     seed: int = number(0, low=0, why="of everything drawn")
-    correlation: float = number(0.8, low=0, high=1, why="share of ID images whose background is one of their class's own two textures; the rest draw from all")
-    size_low: float = number(0.20, low=0.05, high=0.45, why="smallest radius of an object, share of the image's side")
-    size_high: float = number(0.34, low=0.05, high=0.45, why="largest radius")
+    correlation: float = number(0.3, low=0, high=1, why="share of ID images whose background is one of their class's own two textures; the rest draw from all")
+    size_low: float = number(0.28, low=0.05, high=0.45, why="smallest radius of an object, share of the image's side")
+    size_high: float = number(0.42, low=0.05, high=0.45, why="largest radius")
     noise: float = number(0.04, low=0, high=0.5, why="standard deviation of the pixel noise, of [0, 1]")
 
     def __post_init__(self):

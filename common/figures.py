@@ -1,0 +1,32 @@
+"""How every figure of the suite looks, and how it is written: PNG and PDF, whole or not at all."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from common.checkpoint import write_atomically
+
+# Okabe and Ito's colours: told apart by the colour-blind, and of different lightness, so that they survive grey printing.
+BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
+CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
+STYLES = ("-", "--", ":", "-.")
+HEAT = "cividis"  # lightness rises evenly: reads the same in grey
+
+plt.rcParams.update({
+    "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "figure.constrained_layout.use": True,
+})  # fmt: skip
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write `path`.png and `path`.pdf and close the figure; returns the PNG's path."""
+    for suffix in (".png", ".pdf"):
+        # Neither file holds the time it was made: the same numbers give the same bytes.
+        nothing = {"Software": None} if suffix == ".png" else {"CreationDate": None}
+        write_atomically(path.with_suffix(suffix), lambda part, s=suffix, m=nothing: figure.savefig(part, format=s[1:], metadata=m))
+    plt.close(figure)
+    return path.with_suffix(".png")
