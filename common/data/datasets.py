@@ -19,7 +19,9 @@ from common.data.images import Images, balanced_subset
 from common.data.transforms import CIFAR, IMAGENET, Transform
 from common.errors import UserError, unknown
 
-IN_MEMORY_BYTES = 512 << 20  # folders whose decoded pixels take more are streamed
+# Folders are decoded once, into memory, up to this size; larger ones are streamed. Above 64 px they always are, however few the images, because
+# a resized crop for training must be cut from the file, not from the centre crop.
+IN_MEMORY_BYTES, IN_MEMORY_PX = 512 << 20, 64
 DROPBOX, MOS = "https://www.dropbox.com/s", "http://pages.cs.wisc.edu/~huangrui/imagenet_ood_dataset"
 TV, PO = "torchvision's source", "pytorch-ood's source"
 ILSVRC = (
@@ -204,7 +206,8 @@ def load(
     facts["benchmark"] = spec.is_benchmark and encode is None and not is_part
     items = re_encoded(raw.items, encode) if encode else raw.items
     labels = None if raw.labels is None else torch.from_numpy(np.ascontiguousarray(raw.labels))
-    if isinstance(items, np.ndarray) or len(items) * 3 * transform.size_px**2 <= IN_MEMORY_BYTES:
+    is_small = transform.size_px <= IN_MEMORY_PX and len(items) * 3 * transform.size_px**2 <= IN_MEMORY_BYTES
+    if isinstance(items, np.ndarray) or is_small:
         return Images(name, in_memory(items, transform), labels, classes=raw.classes, facts=facts)
     return FolderImages(name, tuple(items), raw.names, transform, labels, raw.classes, facts)
 

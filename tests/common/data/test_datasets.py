@@ -139,6 +139,13 @@ def test_what_does_not_fit_into_memory_is_streamed_with_the_same_pixels(noise, s
     assert torch.equal(torch.cat(list(parts.batches(2))), whole.pixels)
 
 
+def test_large_images_are_streamed_however_few(noise, small, tmp_path):
+    small("isun", test=1)
+    noise("isun/1.jpeg")
+    assert isinstance(load("isun", "test", root=tmp_path, transform=Transform(64, "squeeze")), Images)
+    assert isinstance(load("isun", "test", root=tmp_path, transform=Transform(65, "squeeze")), FolderImages)
+
+
 def test_a_part_of_an_unlabelled_set_is_the_published_draw(noise, small, tmp_path):
     small("isun", test=9)
     for k in range(9):
