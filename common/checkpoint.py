@@ -95,6 +95,14 @@ def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     return model.eval(), facts
 
 
+def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
+    """As `load`. Raises UserError for a run whose training is still under way."""
+    model, facts = load(path)
+    if not facts["finished"]:
+        raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
+    return model, facts
+
+
 def load_training(path: Path | str) -> dict[str, Any]:
     """What a killed run needs to go on. Raises UserError where the run is finished (there is nothing to go on with)."""
     content = _read(path)

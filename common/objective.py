@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from common.backbones import Classifier
+from common.data.augment import augment
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ class Objective(nn.Module):
 
     views: int = 1  # augmented views of each image
     uses_head: bool = True  # False: the classifier's head is left out of the optimizer
+    whole_images: bool = False  # True: sets that crop while they decode must not, because the method places images and masks itself
     extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
 
     def groups(self) -> list[dict[str, Any]]:
         """Optimizer groups for the objective's own parameters; `lr_scale` multiplies the recipe's rate."""
         parameters = list(self.parameters())
         return [{"params": parameters, "lr_scale": 1.0}] if parameters else []
+
+    def augment(self, pixels: UInt8[Tensor, "batch 3 height width"], index: Tensor, how: Any, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """One view of a batch, as floats in [0, 1], and its masks where the method has any. `how` is the recipe's `augmentation`."""
+        return augment(pixels, how, generator), None
 
     def prepare(self, model: Classifier, images: Any) -> None:
         """Once before the first step; not after a resume."""

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from common import checkpoint
 from common.backbones import Classifier
-from common.data.augment import Augmentation, augment
+from common.data.augment import Augmentation
 from common.data.images import Images
 from common.errors import UserError
 from common.objective import Batch, Clock, Objective, named_parameters
@@ -192,7 +192,8 @@ class Run:
         size, done = self.recipe.batch_size, self.step - epoch * self.batches
         last = min(self.batches, self.steps - epoch * self.batches)
         order = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))[done * size : last * size]
-        batches = self.images.training_batches(order, size, derive(self.seed, "decoding", epoch))
+        whole = self.objective.whole_images
+        batches = self.images.whole_batches(order, size) if whole else self.images.training_batches(order, size, derive(self.seed, "decoding", epoch))
         for index, pixels in zip(order.split(size), batches, strict=True):
             self.train_step(network, index, pixels, epoch)
             after_batch()
@@ -215,12 +216,12 @@ class Run:
     def batch(self, index: Tensor, pixels: Tensor) -> Batch:
         draw = generator(self.seed, "augmentation", self.step, self.device)
         pixels = pixels.to(self.device, non_blocking=True)
-        views = [augment(pixels, self.recipe.augmentation, draw) for _ in range(self.objective.views)]
+        views, masks = zip(*(self.objective.augment(pixels, index, self.recipe.augmentation, draw) for _ in range(self.objective.views)))
         if self.recipe.channels_last:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         images = views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)
         labels = self.images.labels[index.to(self.images.labels.device)].to(self.device)
-        return Batch(images, labels, index)
+        return Batch(images, labels, index, masks[0])
 
 
 def fit(

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from common.backbones import Classifier
+from common.data.masks import IGNORE
 from common.errors import UserError
 
-IGNORE = -100  # target of padding: it does not count
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
 
 

@@ -1,9 +1,31 @@
-"""Pseudo-masks: which pixels of a training image are foreground (DFB Eq. 1, 2)."""
+"""Pseudo-masks: which pixels of each training image are foreground, by the pre-trained network's class maps (DFB Eq. 1, 2).
 
+    python -m dfb.masks RUN/checkpoint.pt --out MASKS
+
+Writes packed bits and, last, MASKS/manifest.json. Kill it at any moment and type the same command again: it goes on. Where the truth is known
+(the generated benchmark; boxes) --score-against says how good the masks are.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm import tqdm
 
-from common.errors import UserError
+from common import checkpoint, data, runs
+from common.backbones import Classifier
+from common.cam import CamRecipe, class_attention
+from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
+from common.errors import UserError, command
+from common.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
+from dfb.localisation import agreement, box_masks, pointing
 
 
 def pseudo_mask(attention: Float[Tensor, "batch rows cols"], theta: float, *, strict: bool = False) -> Bool[Tensor, "batch rows cols"]:
@@ -12,5 +34,127 @@ def pseudo_mask(attention: Float[Tensor, "batch rows cols"], theta: float, *, st
     `strict` is the released code's >. Raises UserError for a theta outside (0, 1).
     """
     if not 0 < theta < 1:
-        raise UserError(f"theta must be in (0, 1), got {theta}")
+        raise UserError(f"theta must be in (0, 1), got {theta:g}")
     return attention > theta if strict else attention >= theta
+
+
+@dataclass(frozen=True)
+class MaskRecipe(CamRecipe):
+    """A class map and where it is cut."""
+
+    theta: float = number(0.5, why="attention from which a pixel is foreground, share of the map's maximum, in (0, 1); DFB Eq. 2 and section 4")
+    theta_rel: str = choice(">=", (">=", ">"), why="relation of Eq. 2; > is DFB's code")
+
+    def __post_init__(self):
+        super().__post_init__()
+        pseudo_mask(torch.zeros(1, 1, 1), float(self.theta))  # its message is the one that counts
+
+
+PRESETS = {
+    "paper": MaskRecipe(),
+    "released": MaskRecipe(cam_class="predicted", cam_bias=True, cam_blur=4.0, theta_rel=">"),
+    "single-scale": MaskRecipe(cam_scales=(1.0,), cam_flip=False),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m dfb.masks", description=__doc__ + "\npresets: " + ", ".join(PRESETS), formatter_class=runs.formatter)
+    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the masks")
+    made.add_argument("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
+    made.add_argument("--image-size", type=int, default=None, metavar="PX", help="side of images and masks, in pixels; dense training takes it over [the checkpoint's]")
+    made.add_argument("--limit", type=int, default=None, metavar="N", help="the class-balanced N training images of this limit [the checkpoint's]")
+    made.add_argument("--score-against", default=None, metavar="WHAT", help='"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)')
+    made.add_argument("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
+    made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
+    runs.add_data_argument(made)
+    runs.add_device_argument(made)
+    add_arguments(made, MaskRecipe)
+    return made
+
+
+class Maker:
+    """Attention and masks of the images of one set, by rows."""
+
+    def __init__(self, model: Classifier, images: Any, recipe: MaskRecipe, device: torch.device, batch_size: int, progress: bool = True):
+        self.model, self.images, self.recipe, self.device, self.batch_size = model.to(device).eval(), images, recipe, device, batch_size
+        self.bar = tqdm(total=len(images), desc="masks", unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
+
+    def __call__(self, rows: Tensor) -> dict[str, np.ndarray]:
+        """For each row its mask, the class predicted at scale 1, and the pixel (row by row) where the attention is largest."""
+        masks, predicted, peaks = [], [], []
+        for index, pixels in zip(rows.split(self.batch_size), self.images.whole_batches(rows, self.batch_size), strict=True):
+            labels = self.images.labels[index.to(self.images.labels.device)].to(self.device)
+            attention, guess = class_attention(self.model, pixels.to(self.device).float() / 255, labels, self.recipe)
+            masks.append(pseudo_mask(attention, self.recipe.theta, strict=self.recipe.theta_rel == ">").cpu())
+            predicted.append(guess.cpu())
+            peaks.append(attention.flatten(1).argmax(1).cpu())
+            self.bar.update(len(index))
+        return {"masks": torch.cat(masks).numpy(), "predicted": torch.cat(predicted).int().numpy(), "peak": torch.cat(peaks).int().numpy()}
+
+
+def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> dict[str, float]:
+    """What the manifest says of the masks: shares in [0, 1]."""
+    pixels = masks.size[0] * masks.size[1]
+    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)  # bits set in each byte
+    foreground = ones[masks.bits.numpy()].sum(1, dtype=np.int64)
+    return {
+        "foreground_share": float(foreground.mean() / pixels), "empty_share": float((foreground == 0).mean()),
+        "full_share": float((foreground == pixels).mean()), "predicted_differs_share": float((predicted != labels.cpu().numpy()).mean()),
+    }  # fmt: skip
+
+
+def score_boxes(model: Classifier, facts: dict, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
+    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=runs.transform_from_facts(facts))
+    if tuple(facts["classes"]) != tuple(images.classes):
+        raise UserError(f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ...")
+    made = Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)(torch.arange(len(images)))
+    truth = box_masks(images.facts["boxes"], 64, tuple(images.size_px))  # boxes are given in pixels of 64 x 64 images
+    return agreement(torch.from_numpy(made["masks"]), truth) | {"pointing": pointing(torch.from_numpy(made["peak"]), truth)}
+
+
+def show(title: str, numbers: dict[str, float]) -> str:
+    return title + ": " + ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in numbers.items())
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
+    if arguments.batch_size < 1:
+        raise UserError(f"batch-size must be >= 1, got {arguments.batch_size}")
+    if arguments.score_against not in (None, "truth", "tiny-imagenet-boxes"):
+        raise UserError(f"score-against must be truth or tiny-imagenet-boxes, got {arguments.score_against!r}")
+    model, facts = checkpoint.load_finished(arguments.checkpoint)
+    device, started = runs.device_of(arguments), time.monotonic()
+    model.bf16 = arguments.precision == "bf16"
+    transform = runs.transform_from_facts(facts)
+    if arguments.image_size:
+        transform = replace(transform, size_px=arguments.image_size, resize_px=None)
+    arguments.limit = arguments.limit or facts["limit"]
+    images = runs.training_images(facts["id_set"], transform, arguments)
+    if arguments.score_against == "truth" and images.masks is None:
+        raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
+    identity = {
+        "checkpoint_sha256": checkpoint.weights_digest(model), "data": images.name, "data_sha256": images.digest, "classes": model.classes - facts.get("extra_classes", 0),
+        "transform": transform.facts(), "limit": arguments.limit, "recipe": as_plain(recipe), "precision": arguments.precision,
+    }  # fmt: skip
+    size = tuple(images.size_px)
+    made = make_masks(arguments.out, identity, len(images), size, Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet))
+    bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})
+    counts: dict[str, Any] = count_masks(bits, made["predicted"], images.labels)
+    if arguments.score_against == "truth":
+        counts["against_truth"] = agreement(bits.rows(torch.arange(len(bits))), images.masks.cpu())
+    elif arguments.score_against:
+        counts["against_boxes"] = score_boxes(model, facts, recipe, arguments, device)
+    write_manifest(arguments.out, identity, len(images), size, counts)
+    read_masks(arguments.out)
+    print(show(f"{len(images)} masks", {name: value for name, value in counts.items() if not isinstance(value, dict)}))
+    for name in ("against_truth", "against_boxes"):
+        if name in counts:
+            print(show(name.replace("_", " "), counts[name]))
+    print(f"{time.monotonic() - started:.1f} s", file=sys.stderr)
+    print(arguments.out / "manifest.json")
+
+
+if __name__ == "__main__":
+    command(main)

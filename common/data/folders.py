@@ -111,7 +111,11 @@ class FolderImages:
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """All images in order, a batch at a time, through the transform."""
-        return self._stream(_Decoded(self.paths, self.transform), torch.arange(len(self)), batch_size)
+        return self.whole_batches(torch.arange(len(self)), batch_size)
+
+    def whole_batches(self, order: Int64[Tensor, " chosen"], batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+        """The rows `order`, a batch at a time, through the transform, as they are scored: no crop is drawn."""
+        return self._stream(_Decoded(self.paths, self.transform), order, batch_size)
 
     def training_batches(
         self,

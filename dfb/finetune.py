@@ -1,0 +1,215 @@
+"""Train the dense predictor on pseudo-masks and convert it (DFB Eq. 3-5).
+
+    python -m dfb.finetune RUN/checkpoint.pt --masks MASKS --preset cifar10 --out RUN2
+
+RUN is the network that made the masks. The checkpoint of RUN2 is the converted (K+1)-class classifier: the conversion swaps upsampling for
+pooling and changes no weight. docs/dfb.md says what each logged number means and where this differs from the paper.
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from common import checkpoint, runs
+from common.backbones import Classifier, build
+from common.data.masks import IGNORE, JointAugmentation, StoredMasks, check_masks, draw_placement, pack, place_images, place_masks, read_masks
+from common.data.transforms import Transform
+from common.errors import UserError, command
+from common.objective import Batch, Clock, Objective, accuracy, ratio
+from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
+from common.seeds import derive
+from common.train import TrainRecipe, fit
+from dfb.dense import dense_loss
+
+
+@dataclass(frozen=True)
+class DFBRecipe(TrainRecipe):
+    """Dense training; the defaults are the paper's settings (section 4) where it states them."""
+
+    batch_size: int = number(128, low=1, why="images a step, over all processes; DFB")
+    lr: float = number(0.003, low=0, why="highest learning rate; DFB")
+    weight_decay: float = number(0.0, low=0, why="L2; 0 as in BiT's rule and DFB's code")
+    drops: tuple[float, ...] = numbers((0.3, 0.6, 0.9), low=0, high=1, why="shares of the run after which the rate is divided by 10; DFB")
+    warmup_steps: int = number(500, low=0, why="steps of linear warm-up from 0; BiT's rule and DFB's code")
+    drop_last: bool = switch(False, why="drop an epoch's last, incomplete batch; kept in DFB's code")
+    crop: str = choice("none", ("none",), why="scaling with its own window takes the place of a crop here")
+    jitter: bool = switch(False, why="not part of this method")
+    scale_low: float = number(0.5, low=0.1, high=8, why="smallest random scaling of image and mask; DFB")
+    scale_high: float = number(2.0, low=0.1, high=8, why="largest random scaling; DFB")
+    stage2_init: str = choice("in21k", ("in21k", "stage1"), why="body at the start: the weights stage 1 began with, or stage 1 itself; dfb.md 4.12")
+    head_start: str = choice("zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row")
+    pixel_labels: str = choice("pseudo", ("pseudo", "truth", "foreground"), why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)")
+    empty_mask: str = choice("keep", ("keep", "drop", "whole_image"), why="an image without foreground: all background, left out, or all foreground")
+    align_corners: bool = switch(False, why="corner-aligned upsampling, as in DFB's code; breaks the conversion")
+    loss_reduction: str = choice("pixels", ("pixels", "images"), why="mean over the batch's counted pixels, or over each image's first; DFB Eq. 3")
+    masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scale_high < self.scale_low:
+            raise UserError(f"scale_high must be >= scale_low ({self.scale_low:g}), got {self.scale_high:g}")
+
+    @property
+    def augmentation(self) -> JointAugmentation:
+        return JointAugmentation(self.scale_low, self.scale_high, self.flip)
+
+
+_CIFAR = DFBRecipe(steps=20_000)
+PRESETS = {
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+    "shapes": DFBRecipe(
+        epochs=6, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", stage2_init="stage1", head_start="stage1", precision="float32"
+    ),
+}
+
+
+class DFB(Objective):
+    """Pixel cross-entropy over K classes and background (Eq. 3), the masks augmented with their images."""
+
+    whole_images = True
+    extra_classes = 1
+
+    def __init__(self, recipe: DFBRecipe, masks: StoredMasks):
+        super().__init__()
+        self.recipe, self.stored = recipe, masks
+
+    def augment(
+        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Int64[Tensor, " batch"], how: JointAugmentation, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, "batch height width"]]:
+        """Images in [0, 1] and, under the same placement, 1 foreground, 0 background, IGNORE padding."""
+        if self.stored.bits.device != pixels.device:
+            self.stored = self.stored.to(pixels.device)
+        masks = self.stored.rows(index)
+        empty = ~masks.flatten(1).any(1)
+        if self.recipe.empty_mask == "whole_image":
+            masks = masks | empty[:, None, None]
+        place = draw_placement(len(pixels), tuple(pixels.shape[-2:]), how, generator)
+        placed = place_masks(masks, place)
+        if self.recipe.empty_mask == "drop":
+            placed = placed.masked_fill(empty[:, None, None], IGNORE)
+        return place_images(pixels.float() / 255, place), placed
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        local = model.local_logits(model.feature_map(batch.flat))
+        targets = pixel_targets(batch.masks, batch.labels, model.classes - 1)
+        loss = dense_loss(local, targets, align_corners=self.recipe.align_corners, reduction=self.recipe.loss_reduction)
+        return loss, {"pixel_ce": loss.detach()} | dense_numbers(local.detach(), batch.masks, batch.labels)
+
+
+def pixel_targets(
+    placed: Int64[Tensor, "batch height width"], labels: Int64[Tensor, " batch"], background: int
+) -> Int64[Tensor, "batch height width"]:
+    """1 becomes the image's class, 0 the background class K, padding stays IGNORE."""
+    foreground = torch.where(placed == 1, labels[:, None, None], background)
+    return torch.where(placed == IGNORE, IGNORE, foreground)
+
+
+@torch.no_grad()
+def dense_numbers(
+    local: Float[Tensor, "batch classes rows cols"], placed: Int64[Tensor, "batch height width"], labels: Int64[Tensor, " batch"]
+) -> dict[str, Float[Tensor, " 2"]]:
+    """What is logged of a step; see docs/dfb.md. Logits are those of the converted classifier on the augmented images."""
+    pooled, counted = local.mean(dim=(2, 3)), (placed != IGNORE).sum()
+    return {
+        "train_accuracy": accuracy(pooled[:, :-1], labels),
+        "background_largest": ratio((pooled.argmax(1) == pooled.shape[1] - 1).sum(), len(pooled)),
+        "background_logit": ratio(pooled[:, -1].sum(), len(pooled)),
+        "foreground_share": ratio((placed == 1).sum(), counted),
+        "padding_share": ratio((placed == IGNORE).sum(), placed.numel()),
+        "images_without_foreground": ratio((~(placed == 1).flatten(1).any(1)).sum(), len(placed)),
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    lines = [f"  {n:12} {f'{r.steps} steps' if r.steps else f'{r.epochs} epochs'}, lr {r.lr:g}, batch {r.batch_size}, start {r.stage2_init}" for n, r in PRESETS.items()]
+    made = argparse.ArgumentParser(
+        prog="python -m dfb.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=runs.formatter
+    )
+    made.add_argument("checkpoint", type=Path, help="the finished checkpoint that made the masks (stage 1)")
+    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote; required with --pixel-labels pseudo")
+    made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
+    made.add_argument("--weights", default=None, metavar="FILE", help="with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]")
+    runs.add_run_arguments(made)
+    add_arguments(made, DFBRecipe)
+    return made
+
+
+def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, weights: str | None, seed: int) -> Classifier:
+    """A network with K+1 outputs, its body and head started as the recipe says. Raises UserError where there are no weights to start from."""
+    backbone, classes = stage1.name, stage1.classes
+    if recipe.stage2_init == "in21k":
+        weights = weights or (None if start["start"] == "from scratch" else start["start"])
+        if weights is None:
+            raise UserError("stage2_init in21k needs weights: stage 1 was trained from scratch; give --weights FILE, or --stage2-init stage1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "initialisation"))
+        model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None)
+    model.normalise.load_state_dict(stage1.normalise.state_dict())
+    if recipe.stage2_init == "stage1":
+        model.body.load_state_dict(stage1.body.state_dict())
+    nn.init.zeros_(model.head.weight), nn.init.zeros_(model.head.bias)
+    if recipe.head_start == "stage1":
+        with torch.no_grad():
+            model.head.weight[:classes].copy_(stage1.head.weight), model.head.bias[:classes].copy_(stage1.head.bias)
+    return model
+
+
+def other_masks(images: Any, which: str) -> StoredMasks:
+    """What stands in for pseudo-masks: the set's own masks ("truth"), or foreground everywhere. Raises UserError where there is no truth."""
+    if which == "truth":
+        if getattr(images, "masks", None) is None:
+            raise UserError(f"{images.name} has no true masks; the generated benchmark (shapes) has")
+        bits = torch.from_numpy(pack(images.masks.cpu().numpy()))
+    else:
+        height, width = images.size_px
+        bits = torch.full((len(images), -(-height * width // 8)), 255, dtype=torch.uint8)
+    return StoredMasks(bits, tuple(images.size_px), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}})
+
+
+def images_and_masks(start: dict[str, Any], recipe: DFBRecipe, stage1: Classifier, arguments: argparse.Namespace) -> tuple[Any, StoredMasks]:
+    """The training images at the masks' size, and masks that belong to them and to this stage-1 network, or a UserError."""
+    arguments.limit = arguments.limit or start["limit"]
+    if recipe.pixel_labels != "pseudo":
+        images = runs.training_images(start["id_set"], runs.transform_from_facts(start), arguments)
+        return images, other_masks(images, recipe.pixel_labels)
+    if arguments.masks is None:
+        raise UserError("--masks DIR is required with pixel_labels pseudo; make it with python -m dfb.masks")
+    masks = read_masks(arguments.masks)
+    images = runs.training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
+    check_masks(masks, images, checkpoint.weights_digest(stage1), stage1.classes)
+    return images, masks
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    stage1, start = checkpoint.load_finished(arguments.checkpoint)
+    if start.get("extra_classes"):
+        raise UserError(f"{arguments.checkpoint} has a background class already; start from the network that made the masks")
+    preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
+    device = runs.device_of(arguments)
+    recipe = runs.prepare_recipe(from_arguments(arguments, preset), device)
+    images, masks = images_and_masks(start, recipe, stage1, arguments)
+    recipe = replace(recipe, masks_sha256=masks.digest)
+    model = dense_network(stage1, start, recipe, arguments.weights, arguments.seed)
+    transform = masks.manifest.get("transform", start["transform"])
+    facts = {
+        "method": "DFB", "extra_classes": 1, "id_set": start["id_set"], "classes": start["classes"], "transform": transform, "data_facts": start["data_facts"],
+        "preset": arguments.preset or start["id_set"], "limit": arguments.limit, "start": arguments.weights or start["start"],
+        "stage1_sha256": checkpoint.weights_digest(stage1), "stage1_recipe": start["recipe"], "stage1_seed": start["seed"],
+        "masks": masks.digest, "mask_recipe": masks.manifest["recipe"], "mask_counts": masks.manifest["counts"],
+    }  # fmt: skip
+    fit(
+        model, DFB(recipe, masks), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
+        facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
+    )  # fmt: skip
+    print(arguments.out / "checkpoint.pt")
+
+
+if __name__ == "__main__":
+    command(main)
