@@ -58,28 +58,35 @@ def heat_maps(networks: list[Network], sets: dict[str, Any], each: int = 2) -> p
     its ID norms: a scale of its own for each image would hide the drop that the paper claims."""
     id_images = next(iter(sets.values()))
     scales = [float(np.percentile(network.maps(id_images), 99)) for network in networks]
-    chosen = {name: images.subset(torch.randperm(len(images), generator=generator(0, "heat maps"))[:each]) for name, images in sets.items()}
-    rows, cols = each * len(sets), 1 + len(networks)
-    figure, axes = plt.subplots(rows, cols, figsize=(1.55 * cols + 0.9, 1.5 * rows), squeeze=False)
-    for line, (name, images) in enumerate(chosen.items()):
-        pixels = images.pixels.cpu().permute(0, 2, 3, 1).numpy()
-        size = pixels.shape[1]
-        for k in range(len(pixels)):
-            axes[each * line + k, 0].imshow(pixels[k])
-            axes[each * line + k, 0].set_ylabel(name, fontsize=8)
-        for column, (network, scale) in enumerate(zip(networks, scales), 1):
-            for k, map_ in enumerate(network.maps(images)):
-                axis = axes[each * line + k, column]
-                axis.imshow(pixels[k].mean(-1), cmap="gray", vmin=0, vmax=255)
-                shown = axis.imshow(map_, cmap=HEAT, vmin=0, vmax=scale, alpha=0.75, interpolation="bilinear", extent=(0, size, size, 0))
-                if line == len(chosen) - 1 and k == len(pixels) - 1:
-                    figure.colorbar(shown, ax=axes[:, column], location="bottom", shrink=0.9, pad=0.01, label="norm of z at a location")
+    chosen = [(name, images.subset(torch.randperm(len(images), generator=generator(0, "heat maps"))[:each])) for name, images in sets.items()]
+    rows, cols = 1 + len(networks), each * len(chosen)
+    figure, axes = plt.subplots(rows, cols, figsize=(1.05 * cols + 1.6, 1.2 * rows), squeeze=False)
+    for group, (name, images) in enumerate(chosen):
+        block = axes[:, group * each : group * each + len(images)]
+        block[0, 0].set_title(name, fontsize=8, loc="left")
+        _draw_set(block, images, networks, scales)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
-    for axis, text in zip(axes[0], ["image", *(network.name for network in networks)]):
-        axis.set_title(text, fontsize=8)
+        axis.spines[:].set_visible(False)
+    for axis, text in zip(axes[:, 0], ["image", *(network.name for network in networks)]):
+        axis.set_ylabel(text, fontsize=8)
+    for line, scale in enumerate(scales, 1):
+        colours = plt.cm.ScalarMappable(plt.Normalize(0, scale), HEAT)
+        figure.colorbar(colours, ax=axes[line, :], pad=0.005, aspect=12, label="norm")
     return figure
+
+
+def _draw_set(block: np.ndarray, images, networks: list[Network], scales: list[float]) -> None:
+    """One set's images in the first row, their local norms below; the true outline of the object where it is known."""
+    pixels, size = images.pixels.cpu().permute(0, 2, 3, 1).numpy(), images.size_px[0]
+    for k, picture in enumerate(pixels):
+        block[0, k].imshow(picture)
+    for line, (network, scale) in enumerate(zip(networks, scales), 1):
+        for k, map_ in enumerate(network.maps(images)):
+            block[line, k].imshow(map_, cmap=HEAT, vmin=0, vmax=scale, interpolation="bilinear", extent=(-0.5, size - 0.5, size - 0.5, -0.5))
+            if images.masks is not None and images.masks[k].any():
+                block[line, k].contour(images.masks[k].cpu().numpy(), levels=[0.5], colors="white", linewidths=0.8)
 
 
 def norm_histograms(networks: list[Network], sets: dict[str, Any]) -> tuple[plt.Figure, list[dict[str, Any]]]:

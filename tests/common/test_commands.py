@@ -1,0 +1,155 @@
+"""The commands as a person types them: from training to a table on the generated benchmark, and each refusal."""
+
+import csv
+import sys
+
+import pytest
+import torch
+from common import evaluate, pretrain, tables
+from common.checkpoint import load, save
+from common.errors import command
+from common.scorers import SCORERS
+from lbf import figures, finetune, selection
+
+TINY = ["--limit", "64", "--batch-size", "32", "--quiet"]
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """typed(module, *words) -> (exit code, stdout, stderr)"""
+
+    def run(module, *words):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+        code = 0
+        try:
+            command(module.main)
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of a pre-trained, an LBF and a control run, and their results."""
+    root = tmp_path_factory.mktemp("runs")
+    patch = pytest.MonkeyPatch()
+
+    def run(module, *words):
+        patch.setattr(sys, "argv", ["command", *map(str, words)])
+        module.main()
+
+    run(pretrain, "shapes", "--epochs", 2, "--out", root / "pretrained", *TINY)
+    run(finetune, root / "pretrained/checkpoint.pt", "--epochs", 1, "--out", root / "lbf", "--batch-size", 32, "--quiet")
+    run(finetune, root / "pretrained/checkpoint.pt", "--epochs", 1, "--lam", 0, "--out", root / "control", "--batch-size", 32, "--quiet")
+    for name in ("pretrained", "control", "lbf"):
+        run(evaluate, root / name / "checkpoint.pt", "--limit", 40, "--quiet", "--save-scores", root / name / "scores.npz", "--cache", root / "cache")
+    patch.undo()
+    return root
+
+
+def test_rows_hold_their_whole_provenance(trained):
+    rows = list(csv.DictReader(open(trained / "lbf/results.csv")))
+    assert len(rows) == 4 * 4 and set(rows[0]) == set(evaluate.COLUMNS)
+    assert all(value != "" for row in rows for value in row.values())
+    assert {row["method"] for row in rows} == {"LBF"} and {row["n_ood"] for row in rows} == {"40"}
+    assert len({row["ood_data_sha256"] for row in rows}) == 4 and len({row["checkpoint_sha256"] for row in rows}) == 1
+
+
+def test_the_numbers_are_those_of_the_saved_scores(trained):
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    scores = np.load(trained / "lbf/scores.npz")
+    for row in csv.DictReader(open(trained / "lbf/results.csv")):
+        id_, ood = scores[f"{row['scorer']}/id"], scores[f"{row['scorer']}/{row['ood_set']}"]
+        truth = np.r_[np.ones(len(id_)), np.zeros(len(ood))]
+        assert float(row["auroc"]) == pytest.approx(roc_auc_score(truth, np.r_[id_, ood]), abs=1e-12)
+
+
+def test_control_and_lbf_start_from_the_same_network_and_differ(trained):
+    facts = [load(trained / name / "checkpoint.pt")[1] for name in ("control", "lbf")]
+    assert facts[0]["start"] == facts[1]["start"] and facts[0]["train_data_sha256"] == facts[1]["train_data_sha256"]
+    assert [f["method"] for f in facts] == ["control", "LBF"] and facts[0]["limit"] == 64
+
+
+def test_the_same_command_twice_gives_the_same_rows(trained, typed, tmp_path):
+    words = (trained / "lbf/checkpoint.pt", "--limit", 40, "--quiet", "--out", tmp_path / "again.csv")
+    assert typed(evaluate, *words)[0] == 0
+    first, again = (list(csv.DictReader(open(path))) for path in (trained / "lbf/results.csv", tmp_path / "again.csv"))
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in first] == [{k: v for k, v in row.items() if k != "seconds"} for row in again]
+
+
+def test_the_table_has_a_line_a_method_and_score(trained, typed, tmp_path):
+    paths = [trained / name / "results.csv" for name in ("pretrained", "control", "lbf")]
+    code, out, _ = typed(tables, *paths, "--out", tmp_path / "table.md", "--paper", "lbf/paper")
+    assert code == 0 and out.count("| LBF ") == 4 and "shapes-backgrounds*" in out and (tmp_path / "table.md").read_text().strip() == out.strip()
+    assert "Beside the printed numbers" not in out  # the generated benchmark is in no paper
+
+
+def test_figures_and_selection_are_written(trained, typed, tmp_path):
+    code, out, _ = typed(figures, trained / "pretrained", trained / "control", trained / "lbf", "--out", tmp_path, "--limit", 24)
+    assert code == 0 and {path.name for path in tmp_path.iterdir()} == {f"{n}.{s}" for n in ("heat_maps", "norms", "curves") for s in ("png", "pdf")} | {"norms.json"}
+    code, out, _ = typed(selection, trained / "lbf/checkpoint.pt", "--limit", 24, "--out", tmp_path / "selection.csv")
+    (row,) = csv.DictReader(open(tmp_path / "selection.csv"))
+    assert code == 0 and "base rate" in out and 0.5 < float(row["base_rate"]) < 1
+
+
+def refused(result, *said):
+    code, out, err = result
+    last = err.strip().splitlines()[-1]
+    assert code == 2 and "Traceback" not in err and all(text in last for text in said), (code, err)
+
+
+def test_bad_input_gives_one_line_and_nothing_is_written(trained, typed, tmp_path):
+    start, out = trained / "pretrained/checkpoint.pt", tmp_path / "run"
+    refused(typed(pretrain, "cifar11", "--out", out), "unknown preset 'cifar11'; known: cifar10")
+    refused(typed(pretrain, "cifar10", "--data", tmp_path, "--out", out), "cifar10", "which is not there")
+    refused(typed(pretrain, "shapes", "--lr", "-1", "--out", out), "lr must be >= 0, got -1.0")
+    refused(typed(pretrain, "shapes", "--backbone", "vgg", "--out", out), "unknown backbone 'vgg'")
+    refused(typed(pretrain, "shapes", "--device", "warp", "--out", out), "no device 'warp' here")
+    refused(typed(finetune, start, "--delta", "-0.1", "--out", out), "delta must be >= 0, got -0.1")
+    refused(typed(finetune, start, "--preset", "nothing", "--out", out), "unknown preset 'nothing'")
+    refused(typed(finetune, tmp_path / "gone.pt", "--out", out), "no checkpoint at")
+    refused(typed(evaluate, start, "--scorers", "magic", "--out", out), "unknown scorer 'magic'; known: msp")
+    refused(typed(evaluate, start, "--ood", "nowhere", "--out", out), "unknown data set 'nowhere'")
+    refused(typed(evaluate, start, "--ood", "shapes", "--out", out), "shapes is the in-distribution set itself")
+    refused(typed(evaluate, start, "--ood", "isun", "--data", tmp_path, "--out", out), "isun: expected")
+    refused(typed(tables, tmp_path / "none.csv"), "no results at")
+    assert not out.exists()
+
+
+def test_a_truncated_foreign_or_unfinished_checkpoint_is_refused(trained, typed, tmp_path):
+    whole = (trained / "pretrained/checkpoint.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    refused(typed(evaluate, tmp_path / "cut.pt"), "not a whole, safe checkpoint")
+    model, facts = load(trained / "pretrained/checkpoint.pt")
+    model.name = "resnet34"
+    save(tmp_path / "other.pt", model, recipe={}, id_set="shapes")
+    refused(typed(finetune, tmp_path / "other.pt", "--out", tmp_path / "run"), "does not fit resnet34")
+    model.name = "resnet8"
+    save(tmp_path / "half.pt", model, recipe={}, training={"step": 1}, **{k: v for k, v in facts.items() if k not in ("recipe", "finished")})
+    refused(typed(evaluate, tmp_path / "half.pt"), "is an unfinished run")
+    refused(typed(finetune, tmp_path / "half.pt", "--out", tmp_path / "run"), "is an unfinished run")
+    save(tmp_path / "dense.pt", model, recipe={}, **{**{k: v for k, v in facts.items() if k not in ("recipe", "finished")}, "extra_classes": 1})
+    refused(typed(evaluate, tmp_path / "dense.pt"), "score it with python -m dfb.evaluate")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("module", [pretrain, finetune, evaluate, selection, figures, tables], ids=lambda m: m.__name__)
+def test_help_names_every_value(module, typed):
+    code, out, _ = typed(module, "--help")
+    assert code == 0 and "usage: python -m" in out
+    if module in (pretrain, finetune):
+        assert "--weight-decay" in out and "LBF" in out
+
+
+def test_every_scorer_runs_from_a_checkpoint(trained, typed, tmp_path):
+    names = [name for name in SCORERS if not name.startswith(("vim", "knn", "featurenorm-"))] + ["vim:D=16", "knn:k=3"]
+    code, out, err = typed(evaluate, trained / "lbf/checkpoint.pt", "--limit", 40, "--quiet", "--scorers", *names, "--out", tmp_path / "all.csv")
+    assert code == 0, err
+    rows = list(csv.DictReader(open(tmp_path / "all.csv")))
+    assert len(rows) == 4 * len(names) and all(0 <= float(row["auroc"]) <= 1 for row in rows)
+    assert torch.isfinite(torch.tensor([float(row["fpr95"]) for row in rows])).all()

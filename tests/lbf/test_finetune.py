@@ -1,0 +1,128 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from common.backbones import build
+from common.checkpoint import load, weights_digest
+from common.data import shapes
+from common.objective import Batch, Clock, CrossEntropy
+from common.train import fit
+from lbf.finetune import LBF, PRESETS, LBFRecipe, random_like, selection_numbers
+from lbf.loss import background_mask, background_norm_loss
+
+CPU = torch.device("cpu")
+RECIPE = replace(PRESETS["shapes"], epochs=1, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return shapes.load("shapes", "train", limit=48)
+
+
+def network():
+    torch.manual_seed(0)
+    return build("resnet8", 8)
+
+
+def batch_of(images, count=16):
+    return Batch((images.pixels[:count].float() / 255).unsqueeze(0), images.labels[:count], torch.arange(count))
+
+
+def clock(seed=0):
+    return Clock(0, 1, 0, 3, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "name, epochs, lr, delta, mu",
+    [("cifar10", 30, 0.1, 0.1, 1.0), ("cifar100", 30, 0.1, 0.01, 2.0), ("imagenet100", 10, 5e-5, 0.01, 3.0)],
+)
+def test_presets_hold_the_papers_values(name, epochs, lr, delta, mu):
+    recipe = PRESETS[name]
+    assert (recipe.epochs, recipe.lr, recipe.delta, recipe.mu, recipe.lam) == (epochs, lr, delta, mu, 1.0)
+    assert (recipe.momentum, recipe.weight_decay, recipe.drops, recipe.jitter, recipe.flip) == (0.9, 1e-4, (0.5,), False, True)
+
+
+def test_the_step_is_cross_entropy_plus_lambda_times_eq6(images):
+    model, batch, recipe = network(), batch_of(images), replace(RECIPE, lam=0.7, mu=0.3)
+    loss, logs = LBF(recipe, model)(model.eval(), batch, clock())
+    feature_map = model.feature_map(batch.flat)
+    mask = background_mask(model.local_logits(feature_map), batch.labels, 1 / 8)
+    ce = torch.nn.functional.cross_entropy(model(batch.flat), batch.labels)
+    assert 0 < mask.sum() < mask.numel()
+    assert torch.allclose(loss, ce + 0.7 * background_norm_loss(feature_map, mask, 0.3), atol=1e-6)
+    assert torch.allclose(logs["selected_share"][0], mask.sum().float())
+
+
+def test_with_lambda_zero_the_run_is_plain_cross_entropy_bit_for_bit(tmp_path, images):
+    ends = []
+    for name, make in (("control", lambda model: LBF(replace(RECIPE, lam=0.0), model)), ("plain", lambda model: CrossEntropy())):
+        model = network()
+        ends.append(weights_digest(fit(model, make(model), images, RECIPE, run=tmp_path / name, seed=0, device=CPU, progress=False)))
+    assert ends[0] == ends[1]
+
+
+def test_the_penalty_changes_the_run_and_its_log_says_what_was_selected(tmp_path, images):
+    control, model = network(), network()
+    fit(model, LBF(replace(RECIPE, mu=0.1), model), images, RECIPE, run=tmp_path / "lbf", seed=0, device=CPU, progress=False)
+    fit(control, LBF(replace(RECIPE, lam=0.0), control), images, RECIPE, run=tmp_path / "control", seed=0, device=CPU, progress=False)
+    assert weights_digest(model) != weights_digest(control)
+    line = json.loads((tmp_path / "lbf" / "log.jsonl").read_text())
+    assert 0 < line["selected_share"] < 1 and line["lff"] > 0 and 0 <= line["images_all_selected"] <= 1 and line["norm_selected"] > 0
+
+
+def test_a_frozen_selector_is_left_as_it_was_and_equals_live_at_the_start(images):
+    model, batch = network(), batch_of(images)
+    model.train()(batch.flat)  # running statistics that are not the initial ones
+    model.eval()
+    frozen = LBF(replace(RECIPE, selector="frozen"), model)
+    before = weights_digest(frozen._frozen[0])
+    live_mask = LBF(RECIPE, model).select(model, model.feature_map(batch.flat), batch, clock())
+    assert torch.equal(frozen.select(model, model.feature_map(batch.flat), batch, clock()), live_mask)
+    assert not list(frozen.parameters()) and not frozen.state_dict()
+    model.train()
+    loss, _ = frozen(model, batch, clock())
+    loss.backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p -= 0.5 * p.grad
+    assert weights_digest(frozen._frozen[0]) == before
+    assert not torch.equal(LBF(RECIPE, model).select(model, model.feature_map(batch.flat), batch, clock()), frozen.select(model, model.feature_map(batch.flat), batch, clock()))
+
+
+def test_random_locations_are_as_many_in_every_image(images):
+    mask = torch.rand(9, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.4
+    mask[0] = False
+    drawn = random_like(mask, torch.Generator().manual_seed(2))
+    assert torch.equal(drawn.sum((1, 2)), mask.sum((1, 2))) and not torch.equal(drawn, mask)
+
+
+@pytest.mark.parametrize("locations", ["background", "all", "random", "foreground"])
+def test_each_choice_of_locations_selects_what_it_says(images, locations):
+    model, batch = network().eval(), batch_of(images)
+    feature_map = model.feature_map(batch.flat).detach()
+    chosen = LBF(replace(RECIPE, locations=locations), model).select(model, feature_map, batch, clock())
+    own = background_mask(model.local_logits(feature_map), batch.labels, 1 / 8)
+    same = {"background": own, "all": torch.ones_like(own), "foreground": ~own, "random": chosen}[locations]
+    assert torch.equal(chosen, same) and (locations != "random" or chosen.sum() == own.sum())
+
+
+def test_logged_numbers_of_a_selection_worked_by_hand():
+    feature_map = torch.tensor([[[[3.0, 0.0]], [[4.0, 1.0]]], [[[0.0, 2.0]], [[0.0, 0.0]]]])  # norms 5, 1; 0, 2
+    mask = torch.tensor([[[True, True]], [[False, False]]])
+    numbers = {name: (pair[0] / pair[1]).item() for name, pair in selection_numbers(feature_map, mask, 1.0).items()}
+    assert numbers == pytest.approx({
+        "selected_share": 0.5, "images_none_selected": 0.5, "images_all_selected": 0.5, "selected_above_mu": 0.5,
+        "norm_selected": 3.0, "norm_others": 1.0, "norm_pooled": ((1.5**2 + 2.5**2) ** 0.5 + 1) / 2,
+    })  # fmt: skip
+
+
+def test_dropout_off_batch_norm_frozen_and_half_precision_all_give_finite_gradients(tmp_path, images):
+    recipe = replace(RECIPE, bn="frozen", precision="bf16")
+    model = network()
+    fit(model, LBF(recipe, model), images, recipe, run=tmp_path, seed=0, device=CPU, progress=False)
+    assert all(p.isfinite().all() for p in load(tmp_path / "checkpoint.pt")[0].parameters())
+
+
+def test_delta_is_one_over_k_where_it_is_not_given():
+    assert LBF(LBFRecipe(), network()).delta == 1 / 8 and LBF(LBFRecipe(delta=0.3), network()).delta == 0.3
