@@ -34,10 +34,16 @@ DEFAULT_SCORERS = ("msp", "maxlogit", "energy", "react")
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m common.evaluate", description=__doc__, formatter_class=runs.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint.pt")
+    made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
+    add_scoring_arguments(made)
+    return made
+
+
+def add_scoring_arguments(made: argparse.ArgumentParser) -> None:
+    """Flags of every command that scores: sets, scorers, where results go, how images pass."""
     made.add_argument("--ood", nargs="+", metavar="SET", default=None, help="OOD sets (python -m common.data list) [for shapes: its own four; else required]")
     made.add_argument("--scorers", nargs="+", metavar="NAME", default=list(DEFAULT_SCORERS), help=f"scores, options as knn:k=50 [{' '.join(DEFAULT_SCORERS)}]")
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
-    made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
     made.add_argument("--cache", type=Path, default=None, metavar="DIR", help="keep features there, keyed by content [not kept]")
     made.add_argument("--save-scores", type=Path, default=None, metavar="FILE", help="raw scores as .npz, one array a scorer and set")
     made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
@@ -45,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each test set, for trying things out [all]")
     runs.add_data_argument(made)
     runs.add_device_argument(made)
-    return made
 
 
 def ood_names(given: list[str] | None, id_set: str) -> list[str]:
@@ -110,15 +115,14 @@ def main() -> None:
     id_features = scored.features(id_images, scored.needs)
     accuracy = float((id_features.logits.argmax(1) == id_features.labels).mean())
     id_scores = {name: function(id_features) for name, function in score.items()}
-    common_facts = row_facts(scored, id_images, accuracy, arguments)
+    common_facts = row_facts(scored, id_images, accuracy, arguments.method)
     rows, raw = [], {f"{name}/id": values for name, values in id_scores.items()}
     for set_name, images in zip(names, sets, strict=True):
         features = scored.features(images, scored.needs)
         for name, function in score.items():
             scores = function(features)
             raw[f"{name}/{set_name}"] = scores
-            facts_of_set = {"ood_set": set_name, "n_ood": len(images), "ood_data_sha256": images.digest, "benchmark": images.facts.get("benchmark", False)}
-            rows.append(common_facts | facts_of_set | {"scorer": name, "options": repr(scored.scorers[name])} | summary(id_scores[name], scores))
+            rows.append(common_facts | set_facts(set_name, images) | {"scorer": name, "options": repr(scored.scorers[name])} | summary(id_scores[name], scores))
     seconds = round(time.monotonic() - started, 1)
     out = arguments.out or arguments.checkpoint.with_name("results.csv")
     write_rows(out, [row | {"seconds": seconds} for row in rows])
@@ -128,15 +132,21 @@ def main() -> None:
     print(f"\nID accuracy {100 * accuracy:.2f} %. Rows with their provenance: {out}", file=sys.stderr)
 
 
-def row_facts(scored: Scored, id_images, accuracy: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def row_facts(scored: Scored, id_images, accuracy: float, method: str | None) -> dict[str, Any]:
+    """What all rows of one network have in common."""
     facts = scored.facts
     return {
-        "method": arguments.method or facts["method"], "id_set": facts["id_set"], "n_id": len(id_images), "id_accuracy": accuracy,
+        "method": method or facts["method"], "id_set": facts["id_set"], "n_id": len(id_images), "id_accuracy": accuracy,
         "convention": CONVENTION, "seed": facts["seed"], "backbone": scored.model.name,
         "checkpoint_sha256": checkpoint.weights_digest(scored.model), "train_data_sha256": facts["train_data_sha256"],
         "id_data_sha256": id_images.digest, "recipe": json.dumps(facts["recipe"], sort_keys=True), "commit": provenance.commit(),
         "versions": provenance.versions(), "device": provenance.hardware(scored.device),
     }  # fmt: skip
+
+
+def set_facts(name: str, images) -> dict[str, Any]:
+    """What all rows of one OOD set have in common."""
+    return {"ood_set": name, "n_ood": len(images), "ood_data_sha256": images.digest, "benchmark": images.facts.get("benchmark", False)}
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -90,12 +90,12 @@ def _tuple_of(kind: type, low: float | int | None, high: float | int | None):
     return parse
 
 
-def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, presets: dict[str, Any] | None = None) -> None:
-    """One flag a field. Flags default to "not given", so that a preset's value stands unless the user says otherwise."""
+def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, omit: tuple[str, ...] = ()) -> None:
+    """One flag a field, but for those in `omit`. Flags default to "not given", so that a preset's value stands unless the user says otherwise."""
     group = parser.add_argument_group("recipe", "each value overrides the preset's; defaults are those of the class where a preset is silent")
     for field in dataclasses.fields(recipe):
         meta = field.metadata
-        if "kind" not in meta:
+        if "kind" not in meta or field.name in omit:
             continue
         flag = "--" + field.name.replace("_", "-")
         default = field.default
