@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.ticker import MaxNLocator
 
 from common import checkpoint, data, runs
 from common.errors import UserError, command
@@ -133,7 +134,9 @@ def training_curves(networks: list[Network]) -> plt.Figure | None:
                 axis.plot([line["epoch"] + 1 for line in lines], values, style, marker=".", color=colour, label=name + said)
         axis.set(xlabel="epoch of fine-tuning", title=label)
         axis.title.set_fontsize(9)
-        axis.legend(fontsize=7)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
+        axis.legend(fontsize=6.5, loc="upper right", ncols=len(keys))
     return figure
 
 
