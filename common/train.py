@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,8 @@ class Run:
         start = checkpoint.weights_digest(model)
         self.identity = digest(type(objective).__name__, as_plain(recipe), seed, images.digest, start)
         self.images = images.to(device) if isinstance(images, Images) else images
+        # A resized crop of a set that is read from files is cut from the file, not from the shrunk image.
+        self.cuts_files = recipe.crop == "resized" and not isinstance(images, Images) and not objective.whole_images
         self.model = model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
         self.model.bf16 = recipe.precision == "bf16"
         self.objective = objective.to(device)
@@ -192,8 +194,10 @@ class Run:
         size, done = self.recipe.batch_size, self.step - epoch * self.batches
         last = min(self.batches, self.steps - epoch * self.batches)
         order = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))[done * size : last * size]
-        whole = self.objective.whole_images
-        batches = self.images.whole_batches(order, size) if whole else self.images.training_batches(order, size, derive(self.seed, "decoding", epoch))
+        if self.cuts_files:
+            batches = self.images.training_batches(order, size, derive(self.seed, "decoding", epoch), (self.recipe.area_low, 1.0))
+        else:
+            batches = self.images.whole_batches(order, size)
         for index, pixels in zip(order.split(size), batches, strict=True):
             self.train_step(network, index, pixels, epoch)
             after_batch()
@@ -216,7 +220,8 @@ class Run:
     def batch(self, index: Tensor, pixels: Tensor) -> Batch:
         draw = generator(self.seed, "augmentation", self.step, self.device)
         pixels = pixels.to(self.device, non_blocking=True)
-        views, masks = zip(*(self.objective.augment(pixels, index, self.recipe.augmentation, draw) for _ in range(self.objective.views)))
+        how = replace(self.recipe.augmentation, crop="none") if self.cuts_files else self.recipe.augmentation
+        views, masks = zip(*(self.objective.augment(pixels, index, how, draw) for _ in range(self.objective.views)))
         if self.recipe.channels_last:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         images = views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)

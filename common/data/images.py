@@ -51,10 +51,6 @@ class Images:
         """All images in order, a batch at a time."""
         return iter(self.pixels.split(batch_size))
 
-    def training_batches(self, order: Int64[Tensor, " chosen"], batch_size: int, seed: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
-        """The images of `order`, a batch at a time. `seed` is for sets that crop while they decode; here nothing is drawn."""
-        return self.whole_batches(order, batch_size)
-
     def whole_batches(self, order: Int64[Tensor, " chosen"], batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, a batch at a time, as they are scored."""
         for index in order.to(self.pixels.device).split(batch_size):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from common import evaluate, pretrain, tables
+from common import compare, evaluate, pretrain, tables
 from common.checkpoint import load, save
 from common.errors import command
 from common.scorers import SCORERS
@@ -146,10 +146,60 @@ def test_help_names_every_value(module, typed):
         assert "--weight-decay" in out and "LBF" in out
 
 
+def own_file(path, **changes):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    arrays = {"head_weight": rng.normal(size=(4, 16)), "head_bias": np.zeros(4), "id_labels": np.arange(50) % 4, "train_labels": np.arange(200) % 4}
+    near = lambda labels: np.maximum(0, arrays["head_weight"][labels] + 0.3 * rng.normal(size=(len(labels), 16)))  # noqa: E731
+    arrays |= {"id_penultimate": near(arrays["id_labels"]), "train_penultimate": near(arrays["train_labels"])}
+    arrays |= {"ood_far_penultimate": np.maximum(0, 0.4 * rng.normal(size=(60, 16))), "ood_near_penultimate": near(np.arange(30) % 4)}
+    np.savez(path, **{k: v for k, v in (arrays | changes).items() if v is not None})
+    return path
+
+
+def test_somebodys_own_features_get_every_score_that_needs_no_network(typed, tmp_path):
+    path = own_file(tmp_path / "mine.npz")
+    code, out, err = typed(evaluate, "--features", path, "--scorers", "all", "--bootstrap", 100, "--out", tmp_path / "r.csv")
+    rows = list(csv.DictReader(open(tmp_path / "r.csv")))
+    assert code == 0 and "left out, for they look inside a network: odin, featurenorm, masf" in err
+    assert {row["ood_set"] for row in rows} == {"far", "near"} and len({row["scorer"] for row in rows}) > 15
+    assert all(float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"]) for row in rows)
+    energy = {row["ood_set"]: float(row["auroc"]) for row in rows if row["scorer"] == "energy"}
+    assert energy["far"] > 0.8 and abs(energy["near"] - 0.5) < 0.2 and float(rows[0]["id_accuracy"]) > 0.9
+
+
+def test_own_features_that_do_not_fit_are_named(typed, tmp_path):
+    import numpy as np
+
+    def said(**changes):
+        return typed(evaluate, "--features", own_file(tmp_path / "mine.npz", **changes), "--scorers", "energy", "--out", tmp_path / "r.csv")
+
+    refused(said(head_weight=None), "has no array head_weight")
+    refused(said(id_penultimate=np.zeros((5, 7)), id_labels=None), "id_penultimate has 7 channels, head_weight 16")
+    refused(said(ood_far_logits=np.zeros((5, 4))), "ood_far_logits must be 60 x 4, got 5 x 4")
+    refused(said(ood_far_penultimate=np.full((3, 16), np.nan)), "holds 12 values that are NaN or infinite")
+    refused(said(id_labels=np.zeros(3)), "id_labels must be 50 whole numbers")
+    refused(said(ood_far_penultimate=None, ood_near_penultimate=None), "has no array ood_NAME_penultimate")
+    refused(typed(evaluate), "give a checkpoint, or --features FILE")
+    refused(typed(evaluate, "--features", tmp_path / "none.npz"), "no features at")
+    assert not (tmp_path / "r.csv").exists()
+
+
 def test_every_scorer_runs_from_a_checkpoint(trained, typed, tmp_path):
-    names = [name for name in SCORERS if not name.startswith(("vim", "knn", "featurenorm-"))] + ["vim:D=16", "knn:k=3"]
+    names = [name for name in SCORERS if not name.startswith(("vim", "knn"))] + ["vim:D=16", "knn:k=3"]
     code, out, err = typed(evaluate, trained / "lbf/checkpoint.pt", "--limit", 40, "--quiet", "--scorers", *names, "--out", tmp_path / "all.csv")
     assert code == 0, err
     rows = list(csv.DictReader(open(tmp_path / "all.csv")))
     assert len(rows) == 4 * len(names) and all(0 <= float(row["auroc"]) <= 1 for row in rows)
     assert torch.isfinite(torch.tensor([float(row["fpr95"]) for row in rows])).all()
+
+
+def test_two_detectors_are_compared_on_the_same_images(trained, typed):
+    files = [trained / name / "scores.npz" for name in ("lbf", "control")]
+    code, out, _ = typed(compare, f"{files[0]}:energy", f"{files[1]}:energy", "--repeats", 100)
+    assert code == 0 and out.count("| shapes-") == 4
+    code, out, _ = typed(compare, f"{files[0]}:msp", f"{files[0]}:msp", "--repeats", 100)
+    assert code == 0 and out.count("+0.00 to +0.00") == 8
+    refused(typed(compare, f"{files[0]}:magic", f"{files[1]}:msp"), "unknown scorer of", "'magic'; known: msp")
+    refused(typed(compare, "none.npz:msp", f"{files[1]}:msp"), "expected FILE.npz:SCORER")
