@@ -1,4 +1,4 @@
-"""python -m common.data list | fetch | verify | table: what is there, get it, check it, write docs/datasets.md."""
+"""python -m common.data list | found | fetch | verify | table: what is there, get it, check it, write docs/datasets.md."""
 
 import argparse
 import os
@@ -13,12 +13,12 @@ from common.errors import UserError, command
 def main() -> None:
     arguments = _parser().parse_args()
     specs = [spec_of(name) for name in arguments.names] or list(SPECS.values())
-    {"list": _list, "fetch": _fetch, "verify": _verify, "table": _table}[arguments.what](specs, arguments)
+    {"list": _list, "found": _found, "fetch": _fetch, "verify": _verify, "table": _table}[arguments.what](specs, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m common.data", description=__doc__)
-    parser.add_argument("what", choices=("list", "fetch", "verify", "table"))
+    parser.add_argument("what", choices=("list", "found", "fetch", "verify", "table"), help="found: the names of those that are there, for scripts")
     parser.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
     root = Path(os.environ.get("OOD_DATA", "data"))
     parser.add_argument("--data", type=Path, default=root, metavar="ROOT", help=f"folder of all sets [$OOD_DATA or data: {root}]")
@@ -31,6 +31,10 @@ def _parser() -> argparse.ArgumentParser:
 def _list(specs: list[Spec], arguments: argparse.Namespace) -> None:
     for spec in specs:
         print(f"{spec.name:<20} {table.state(spec, arguments.data):<34} {spec.licence}")
+
+
+def _found(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    print(" ".join(spec.name for spec in specs if spec.found(arguments.data) is not None))
 
 
 def _fetch(specs: list[Spec], arguments: argparse.Namespace) -> None:

@@ -203,3 +203,25 @@ def test_two_detectors_are_compared_on_the_same_images(trained, typed):
     assert code == 0 and out.count("+0.00 to +0.00") == 8
     refused(typed(compare, f"{files[0]}:magic", f"{files[1]}:msp"), "unknown scorer of", "'magic'; known: msp")
     refused(typed(compare, "none.npz:msp", f"{files[1]}:msp"), "expected FILE.npz:SCORER")
+
+
+def test_a_folder_of_images_is_trained_on_and_scored_as_it_streams(typed, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name in ("cats", "dogs"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(tmp_path / "pets" / split / name / f"{i}.png")
+    words = ("imagenet100", "--id", f"folder:{tmp_path / 'pets'}", "--backbone", "resnet8", "--image-size", 72)
+    code, _, err = typed(pretrain, *words, "--epochs", 1, "--batch-size", 8, "--quiet", "--out", tmp_path / "run")
+    assert code == 0, err
+    facts = load(tmp_path / "run/checkpoint.pt")[1]
+    assert facts["classes"] == ["cats", "dogs"] and facts["transform"]["size_px"] == 72 and facts["recipe"]["crop"] == "resized"
+    code, _, err = typed(finetune, tmp_path / "run/checkpoint.pt", "--preset", "imagenet100", "--epochs", 1, "--batch-size", 8, "--quiet", "--out", tmp_path / "lbf")
+    assert code == 0, err
+    ood = f"folder:{tmp_path / 'pets' / 'train'}"
+    code, out, err = typed(evaluate, tmp_path / "lbf/checkpoint.pt", "--ood", ood, "--scorers", "msp", "--quiet", "--out", tmp_path / "r.csv")
+    assert code == 0 and "| LBF " in out, err

@@ -86,3 +86,9 @@ def test_table_writes_the_page(run, tmp_path):
     code, out, _ = run("table", "--out", str(tmp_path / "new" / "sets.md"))
     assert code == 0 and out == [str(tmp_path / "new" / "sets.md")]
     assert (tmp_path / "new" / "sets.md").read_text().startswith("# Data sets\n")
+
+
+def test_found_names_what_is_there_for_scripts(run, noise, small):
+    assert run("found", "isun", "svhn") == (0, [""], "")
+    noise("isun/1.jpeg")
+    assert run("found", "svhn", "isun")[:2] == (0, ["isun"])
