@@ -64,8 +64,9 @@ PRESETS = {
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
     "shapes": DFBRecipe(
-        epochs=6, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", stage2_init="stage1", head_start="stage1", precision="float32"
-    ),
+        epochs=8, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", scale_low=0.75, scale_high=1.5,
+        stage2_init="stage1", head_start="stage1", precision="float32",
+    ),  # fmt: skip
 }
 
 

@@ -46,8 +46,8 @@ class MaskRecipe(CamRecipe):
     theta_rel: str = choice(">=", (">=", ">"), why="relation of Eq. 2; > is DFB's code")
 
     def __post_init__(self):
+        pseudo_mask(torch.zeros(1, 1, 1), float(self.theta))  # first: its message says that the interval is open
         super().__post_init__()
-        pseudo_mask(torch.zeros(1, 1, 1), float(self.theta))  # its message is the one that counts
 
 
 PRESETS = {

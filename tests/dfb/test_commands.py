@@ -1,0 +1,137 @@
+"""masks, finetune and evaluate as a person types them, on the generated benchmark, and each refusal: exit code 2, one line, nothing written."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import evaluate as common_evaluate
+from common import pretrain
+from common.checkpoint import load
+from common.errors import command
+from dfb import evaluate, finetune, masks
+
+FEW = ("--limit", 64, "--quiet", "--device", "cpu")
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """typed(module, *words) -> (exit code, stdout, stderr)"""
+
+    def run(module, *words):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+        code = 0
+        try:
+            command(module.main)
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A pre-trained network, its masks, and the DFB network trained on them."""
+    root, patch = tmp_path_factory.mktemp("dfb"), pytest.MonkeyPatch()
+
+    def run(module, *words):
+        patch.setattr(sys, "argv", ["command", *map(str, words)])
+        module.main()
+
+    run(pretrain, "shapes", "--epochs", 2, "--batch-size", 32, "--out", root / "pre", *FEW)
+    run(masks, root / "pre/checkpoint.pt", "--out", root / "masks", "--score-against", "truth", "--quiet", "--device", "cpu")
+    run(finetune, root / "pre/checkpoint.pt", "--masks", root / "masks", "--epochs", 1, "--batch-size", 32, "--out", root / "dfb", "--quiet", "--device", "cpu")
+    patch.undo()
+    return root
+
+
+def test_the_manifest_says_what_the_masks_are_of_and_how_good(runs):
+    manifest = json.loads((runs / "masks/manifest.json").read_text())
+    _, facts = load(runs / "dfb/checkpoint.pt")
+    assert manifest["images"] == 64 and manifest["size"] == [48, 48] and manifest["classes"] == 8 and manifest["recipe"]["theta"] == 0.5
+    assert manifest["checkpoint_sha256"] == facts["stage1_sha256"] and facts["masks"] == manifest["identity"] and facts["extra_classes"] == 1
+    assert set(manifest["counts"]["against_truth"]) >= {"iou", "precision", "recall"} and 0 < manifest["counts"]["foreground_share"] < 1
+
+
+def test_every_row_of_the_paper_and_those_it_leaves_out(runs, typed):
+    code, out, err = typed(
+        evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--scorers", "msp", "energy", "odin:T=2", "vim:D=8", "knn:k=3", *FEW
+    )
+    assert code == 0, err
+    rows = list(csv.DictReader((runs / "dfb/results.csv").open()))
+    methods = {row["method"] for row in rows if row["scorer"] == "vim:D=8"}
+    assert {"vanilla", "DFB, S_h alone", "DFB +", "DFB -", "DFB two-sided"} <= methods
+    alone = {row["scorer"] for row in rows if row["method"] == "background alone"}
+    assert alone == {"+", "-", "two-sided"}
+    found = {(row["method"], row["scorer"], row["ood_set"]): float(row["auroc"]) for row in rows}
+    assert found["background alone", "+", "shapes-noise"] + found["background alone", "-", "shapes-noise"] == pytest.approx(1)
+    assert len({row["checkpoint_sha256"] for row in rows}) == 2 and all(row["options"] for row in rows)
+    diagnostics = json.loads((runs / "dfb/diagnostics.json").read_text())
+    assert diagnostics["conversion_gap"]["half_pixel"] < 1e-4 < diagnostics["conversion_gap"]["align_corners"]
+    assert diagnostics["sets"]["shapes-noise"]["auroc_S_b"] == pytest.approx(found["background alone", "+", "shapes-noise"])
+    assert 0 <= diagnostics["sharpness_auroc"]["shapes-noise"] <= 1 and "ID accuracy over the first K logits" in out
+
+
+@pytest.fixture(scope="module")
+def folder_of_images(tmp_path_factory):
+    """Sharp pictures of 96 pixels, as an OOD set of another size."""
+    folder = tmp_path_factory.mktemp("sharp")
+    for seed in range(12):
+        noise = np.random.default_rng(seed).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_file(runs, typed, folder_of_images):
+    words = (evaluate, runs / "dfb/checkpoint.pt", "--ood", f"folder:{folder_of_images}", "--scorers", "energy", *FEW)
+    for protocol in ("native", "via32"):
+        code, _, err = typed(*words, "--protocol", protocol)
+        assert code == 0, err
+    sharp = [json.loads((runs / f"dfb/diagnostics-{p}.json").read_text())["sharpness_auroc"][f"folder:{folder_of_images}"] for p in ("native", "via32")]
+    assert sharp[0] > sharp[1]
+    rows = list(csv.DictReader((runs / "dfb/results-via32.csv").open()))
+    assert {row["method"] for row in rows} >= {"DFB + (via32)", "DFB - (via32)"}
+
+
+@pytest.mark.parametrize("flag, value, said", [
+    ("--theta", "1.5", "theta must be in (0, 1), got 1.5"),
+    ("--theta", "0", "theta must be in (0, 1), got 0"),
+    ("--theta", "nan", "theta must be in (0, 1), got nan"),
+    ("--preset", "best", "unknown preset 'best'; known: paper, released, single-scale"),
+    ("--score-against", "boxes", "score-against must be truth or tiny-imagenet-boxes, got 'boxes'"),
+    ("--batch-size", "0", "batch-size must be >= 1, got 0"),
+])  # fmt: skip
+def test_masks_refuses(runs, typed, tmp_path, flag, value, said):
+    code, _, err = typed(masks, runs / "pre/checkpoint.pt", "--out", tmp_path / "m", flag, value)
+    assert code == 2 and err == f"error: {said}\n" and not (tmp_path / "m").exists()
+
+
+def test_finetune_refuses_masks_of_other_images_or_another_network(runs, typed, tmp_path):
+    out = ("--out", tmp_path / "run", "--quiet", "--device", "cpu")
+    code, _, err = typed(finetune, runs / "pre/checkpoint.pt", "--masks", runs / "masks", "--limit", 32, *out)
+    assert code == 2 and "the masks are of other images (shapes, 64 images" in err
+    typed(pretrain, "shapes", "--epochs", 1, "--batch-size", 32, "--seed", 5, "--out", tmp_path / "other", *FEW)
+    code, _, err = typed(finetune, tmp_path / "other/checkpoint.pt", "--masks", runs / "masks", *out)
+    assert code == 2 and "the masks were made by another network" in err
+    code, _, err = typed(finetune, runs / "pre/checkpoint.pt", *out)
+    assert code == 2 and "--masks DIR is required with pixel_labels pseudo" in err
+    code, _, err = typed(finetune, runs / "dfb/checkpoint.pt", "--masks", runs / "masks", *out)
+    assert code == 2 and "has a background class already" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_refuses_what_has_no_background_class_a_bad_temperature_and_the_wrong_vanilla(runs, typed, tmp_path):
+    code, _, err = typed(evaluate, runs / "pre/checkpoint.pt", *FEW)
+    assert code == 2 and "has no background class; score it with python -m common.evaluate" in err
+    code, _, err = typed(evaluate, runs / "dfb/checkpoint.pt", "--temperature", 0, "--out", tmp_path / "r.csv", *FEW)
+    assert code == 2 and err == "error: temperature must be > 0, got 0\n"
+    code, _, err = typed(evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "dfb/checkpoint.pt", "--out", tmp_path / "r.csv", *FEW)
+    assert code == 2 and "9 classes of shapes, expected 8 of shapes" in err
+    code, _, err = typed(common_evaluate, runs / "dfb/checkpoint.pt", *FEW)
+    assert code == 2 and "has a background class; score it with python -m dfb.evaluate" in err
+    assert not list(tmp_path.iterdir())
