@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from common.backbones import Classifier
-from common.data.augment import augment
+from common.data.augment import augment, mixup
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,21 @@ class CrossEntropy(Objective):
         logits = model(batch.flat)
         loss = F.cross_entropy(logits, batch.labels)
         return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, batch.labels)}
+
+
+class Mixup(Objective):
+    """Cross-entropy on pairs of images mixed by one share a batch, Beta(alpha, alpha) (DFB section 4.1, BiT's rule)."""
+
+    def __init__(self, alpha: float):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        images, partner, share = mixup(batch.flat, self.alpha, clock.generator)
+        logits, share = model(images), share.to(images.dtype)
+        loss = share * F.cross_entropy(logits, batch.labels) + (1 - share) * F.cross_entropy(logits, batch.labels[partner])
+        larger = torch.where(share >= 0.5, batch.labels, batch.labels[partner])
+        return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, larger)}
 
 
 def named_parameters(model: Classifier, objective: Objective) -> Iterable[tuple[str, nn.Parameter]]:

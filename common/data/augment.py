@@ -21,9 +21,10 @@ Each = Float[Tensor, " batch"]
 class Augmentation:
     """What is drawn for each training image. Strengths of the jitter: TagFog's public code (brightness, contrast, saturation, hue)."""
 
-    crop: str = "pad"  # "pad", "resized", "none"
+    crop: str = "pad"  # "pad", "resized", "window", "none"
     crop_padding: str = "zero"  # "zero", "reflect"
     pad_px: int = 4
+    window_px: int = 0  # side of the part that crop "window" takes, at most the image's
     area_low: float = 0.2  # smallest share of the area of a resized crop; its aspect ratio is 3/4 to 4/3
     flip: bool = True
     jitter: bool = False
@@ -31,13 +32,16 @@ class Augmentation:
     jitter_probability: float = 0.8
 
 
-def augment(images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, generator: torch.Generator) -> Batch:
+def augment(images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, generator: torch.Generator) -> Float[Tensor, "batch 3 rows cols"]:
     """Floats in [0, 1], each image with its own crop, flip and jitter. `generator` lives on the images' device."""
     batch, (height, width), device = len(images), images.shape[2:], images.device
     floats = images.float() / 255
     if how.crop == "pad":
         dy, dx = torch.randint(0, 2 * how.pad_px + 1, (2, batch), generator=generator, device=device)
         floats = crop_pad(floats, dy, dx, how.pad_px, how.crop_padding)
+    elif how.crop == "window":
+        dy, dx = (torch.randint(0, n - how.window_px + 1, (batch,), generator=generator, device=device) for n in (height, width))
+        floats = window(floats, dy, dx, how.window_px)
     elif how.crop == "resized":
         floats = resized_crop(floats, draw_boxes(batch, height, width, how.area_low, generator, device))
     if how.flip:
@@ -63,6 +67,14 @@ def crop_pad(images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " bat
     batch = torch.arange(len(images), device=images.device)[:, None, None, None]
     channels = torch.arange(3, device=images.device)[None, :, None, None]
     return padded[batch, channels, rows, cols]
+
+
+def window(images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int) -> Float[Tensor, "batch 3 side side"]:
+    """The square of `side_px` that begins at each image's own row dy and column dx."""
+    rows = (dy[:, None] + torch.arange(side_px, device=images.device))[:, None, :, None]
+    cols = (dx[:, None] + torch.arange(side_px, device=images.device))[:, None, None, :]
+    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
+    return images[batch, torch.arange(images.shape[1], device=images.device)[None, :, None, None], rows, cols]
 
 
 def flip(images: Batch, which: Bool[Tensor, " batch"]) -> Batch:
@@ -186,7 +198,8 @@ def mixup(images: Batch, alpha: float, generator: torch.Generator) -> tuple[Batc
     """
     partner = torch.randperm(len(images), generator=generator, device=images.device)
     share = _beta(alpha, generator, images.device)
-    return share * images + (1 - share) * images[partner], partner, share
+    weight = share.to(images.dtype)
+    return weight * images + (1 - weight) * images[partner], partner, share
 
 
 def _beta(alpha: float, generator: torch.Generator, device: torch.device) -> Tensor:
