@@ -1,0 +1,141 @@
+"""What the networks look at, and what the two scores say: attention maps, masks against truth, histograms of S_h and S_b.
+
+    python -m dfb.figures DFB/checkpoint.pt --vanilla RUN/checkpoint.pt --masks MASKS --ood svhn textures --out FIGURES
+
+Images are chosen by a seed and not by eye.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from common import checkpoint, data, runs
+from common.backbones import Classifier
+from common.cam import CamRecipe, class_attention
+from common.data.images import Images
+from common.data.masks import StoredMasks, read_masks
+from common.errors import UserError, command
+from common.evaluate import ood_names
+from common.features import extract
+from common.figures import BLUE, HEAT, ORANGE, save
+from common.seeds import generator
+from dfb.dense import dense_logits
+from dfb.score import background_score, first_k
+
+
+def chosen(images: Any, count: int, use: str) -> tuple[Tensor, Tensor]:
+    """`count` rows drawn by a fixed seed, and their images in [0, 1]."""
+    rows = torch.randperm(len(images), generator=generator(0, use))[:count].sort().values
+    return rows, torch.cat(list(images.whole_batches(rows, count))).cpu().float() / 255
+
+
+@torch.no_grad()
+def maps_of(vanilla: Classifier, model: Classifier, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch height width"]]:
+    """Vanilla attention of the predicted class; the DFB network's largest foreground logit and its background logit, pixel by pixel (paper, Fig. 1)."""
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    attention, _ = class_attention(vanilla, images, labels, CamRecipe(cam_class="predicted"))
+    dense = dense_logits(model, images)
+    return [attention.cpu(), dense[:, :-1].amax(1).cpu(), dense[:, -1].cpu()]
+
+
+def attention_figure(vanilla: Classifier, model: Classifier, sets: dict[str, Any], device: torch.device) -> plt.Figure:
+    """One image a set; each kind of map has one colour scale over all sets."""
+    titles = ("image", "vanilla: predicted class", "DFB: best foreground logit", "DFB: background logit")
+    pictures, found = [], []
+    for name, images in sets.items():
+        _, floats = chosen(images, 1, f"attention {name}")
+        pictures.append(floats[0])
+        found.append([m[0] for m in maps_of(vanilla, model, floats.to(device))])
+    figure, axes = plt.subplots(len(sets), 4, figsize=(7.6, 1.9 * len(sets)), squeeze=False)
+    for row, name in enumerate(sets):
+        axes[row, 0].imshow(pictures[row].permute(1, 2, 0).numpy())
+        axes[row, 0].set_ylabel(name, fontsize=8)
+        for kind in range(3):
+            values = torch.stack([maps[kind] for maps in found])
+            axes[row, kind + 1].imshow(found[row][kind].numpy(), cmap=HEAT, vmin=float(values.min()), vmax=float(values.max()))
+    for axis, text in zip(axes[0], titles):
+        axis.set_title(text, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    return figure
+
+
+def masks_figure(images: Any, masks: StoredMasks, count: int = 8) -> plt.Figure:
+    """Training images, their pseudo-masks as outlines, and the true ones below where the set has them."""
+    rows, floats = chosen(images, count, "masks")
+    layers = [("pseudo-mask", masks.rows(rows).cpu(), ORANGE)]
+    if isinstance(images, Images) and images.masks is not None:
+        layers.append(("truth", images.masks[rows].cpu(), BLUE))
+    figure, axes = plt.subplots(len(layers), count, figsize=(1.15 * count, 1.25 * len(layers)), squeeze=False)
+    for line, (name, outline, colour) in zip(axes, layers):
+        line[0].set_ylabel(name, fontsize=8)
+        for axis, picture, mask in zip(line, floats, outline):
+            axis.imshow(picture.permute(1, 2, 0).numpy())
+            if mask.any() and not mask.all():
+                axis.contour(mask.float().numpy(), levels=[0.5], colors=[colour], linewidths=1.5)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+    return figure
+
+
+def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device: torch.device) -> plt.Figure:
+    """Densities of S_h (logsumexp of the first K logits) and of S_b, ID against each other set (paper, Fig. 4). Neither axis is turned."""
+    found = {}
+    for name, images in sets.items():
+        features = extract(model, images, (), device=device, progress=False)
+        found[name] = (np.logaddexp.reduce(first_k(features).logits.astype(np.float64), axis=1), background_score(features))
+    others = [name for name in sets if name != id_name]
+    figure, axes = plt.subplots(len(others), 2, figsize=(7.2, 1.9 * len(others)), squeeze=False, sharex="col")
+    for row, name in enumerate(others):
+        for column, text in enumerate(("S_h: logsumexp of the first K logits", "S_b: background logit")):
+            axis = axes[row, column]
+            both = np.concatenate([found[id_name][column], found[name][column]])
+            bins = np.linspace(*np.quantile(both, [0.002, 0.998]), 50)
+            for label, colour in ((id_name, BLUE), (name, ORANGE)):
+                axis.hist(found[label][column], bins, density=True, histtype="stepfilled", alpha=0.55, color=colour, label=label)
+            axis.set_yticks([])
+            if row == len(others) - 1:
+                axis.set_xlabel(text)
+        axes[row, 0].set_ylabel("density")
+        axes[row, 1].legend(fontsize=7)
+    return figure
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=runs.formatter)
+    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
+    made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
+    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
+    made.add_argument("--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]")
+    made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each set [all]")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
+    runs.add_data_argument(made)
+    runs.add_device_argument(made)
+    arguments = made.parse_args()
+    (model, facts), (vanilla, _) = checkpoint.load_finished(arguments.checkpoint), checkpoint.load_finished(arguments.vanilla)
+    if facts.get("extra_classes") != 1:
+        raise UserError(f"{arguments.checkpoint} has no background class; these figures are of a network that dfb.finetune made")
+    device, transform = runs.device_of(arguments), runs.transform_from_facts(facts)
+    model, vanilla = model.to(device), vanilla.to(device)
+    names = [facts["id_set"], *ood_names(arguments.ood, facts["id_set"])]
+    sets = {name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit) for name in names}
+    figures = {"attention": attention_figure(vanilla, model, sets, device), "scores": scores_figure(model, names[0], sets, device)}
+    if arguments.masks:
+        masks = read_masks(arguments.masks)
+        training = data.load(facts["id_set"], "train", root=arguments.data, transform=transform, limit=masks.manifest["limit"])
+        if training.digest != masks.manifest["data_sha256"]:
+            raise UserError(f"{arguments.masks} holds masks of other images than {training.name}, {len(training)} images")
+        figures["masks"] = masks_figure(training, masks)
+    for name, figure in figures.items():
+        print(save(figure, arguments.out / name))
+
+
+if __name__ == "__main__":
+    command(main)
