@@ -12,7 +12,7 @@ from common import evaluate as common_evaluate
 from common import pretrain
 from common.checkpoint import load
 from common.errors import command
-from dfb import evaluate, finetune, masks
+from dfb import evaluate, figures, finetune, masks
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")
 
@@ -135,3 +135,12 @@ def test_evaluate_refuses_what_has_no_background_class_a_bad_temperature_and_the
     code, _, err = typed(common_evaluate, runs / "dfb/checkpoint.pt", *FEW)
     assert code == 2 and "has a background class; score it with python -m dfb.evaluate" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_are_drawn_and_a_network_without_background_is_refused(runs, typed, tmp_path):
+    words = (figures, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--limit", 24, "--device", "cpu", "--ood", "shapes-noise")
+    code, out, err = typed(*words, "--masks", runs / "masks", "--out", tmp_path / "f")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "f").glob("*.png")) == ["attention.png", "masks.png", "scores.png"]
+    code, _, err = typed(figures, runs / "pre/checkpoint.pt", *words[2:], "--out", tmp_path / "g")
+    assert code == 2 and "has no background class" in err and not (tmp_path / "g").exists()
