@@ -1,0 +1,55 @@
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_contract
+
+from common.errors import UserError
+from common.features import Features
+from common.metrics import auroc
+from common.scorers import SCORERS, scorer
+
+DOCS = Path(__file__).parents[3] / "docs" / "adding.md"
+# The parts of the contract that take any name; it runs over SCORERS when it is collected, before this file adds to it.
+CHECKS = [check for name, check in vars(test_contract).items() if name.startswith("test_") and
+          any(mark.args[0] == "name" and mark.args[1] is SCORERS for mark in getattr(check, "pytestmark", []))]  # fmt: skip
+
+
+@pytest.fixture
+def margin(monkeypatch, capsys):
+    """Runs the page's code as it stands; what it adds to SCORERS is taken back."""
+    before, page = dict(SCORERS), types.ModuleType("adding_page")
+    monkeypatch.setitem(sys.modules, "adding_page", page)  # so that the class can be pickled
+    page.SCORERS, page.auroc = SCORERS, auroc
+    for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S):
+        exec(compile(block, str(DOCS), "exec"), vars(page))
+    yield page.Margin, capsys.readouterr().out
+    SCORERS.clear()
+    SCORERS.update(before)
+
+
+def test_the_page_prints_what_it_says(margin):
+    said = re.search(r"# (0\.\d+)$", DOCS.read_text(), re.M).group(1)
+    assert margin[1].split() == [said]
+
+
+def test_the_new_scorer_is_found_by_name_with_options(margin):
+    assert scorer("margin:power=2") == margin[0](power=2.0)
+    with pytest.raises(UserError, match=r"power must be in \[0, 4\], got 5"):
+        scorer("margin:power=5")
+
+
+def test_the_new_scorer_gives_a_hand_worked_number(margin):
+    train = Features(np.zeros((2, 2)), np.zeros((2, 3)))
+    assert margin[0]().fit(train)(Features(np.array([[0.0, 4]]), np.array([[1.0, 7, 4]]))) == pytest.approx([3 / 2])
+
+
+def test_the_contract_covers_the_new_scorer(margin, monkeypatch):
+    monkeypatch.setitem(test_contract.OTHER, "power", 1.5)
+    monkeypatch.setattr(test_contract, "LOOKS_AT_TRAIN", [*test_contract.LOOKS_AT_TRAIN, "margin"])
+    assert len(CHECKS) >= 10
+    for check in CHECKS:
+        check("margin")
