@@ -146,7 +146,8 @@ def _average_precision(own_below: np.ndarray, other_below: np.ndarray, n_other: 
 
 def auroc(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
     """P(ID > OOD) + P(ID = OOD) / 2 (Mann-Whitney): 1 is perfect, 0.5 chance. Swapping the sides gives 1 minus it."""
-    return summary(id_scores, ood_scores)["auroc"]
+    id_, ood = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
+    return _auroc(id_, np.searchsorted(ood, id_, side="left"), np.searchsorted(ood, id_, side="right"), len(ood))
 
 
 def aupr(id_scores: np.ndarray, ood_scores: np.ndarray, positive: str = "in") -> float:

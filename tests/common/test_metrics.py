@@ -55,6 +55,7 @@ def test_summary_equals_scikit_learn(id_, ood):
         "aupr_out": average_precision_score(1 - truth, -values),
     }
     assert summary(id_, ood) == pytest.approx(expected, abs=1e-12)
+    assert (fpr_at_tpr(id_, ood), auroc(id_, ood), aupr(id_, ood), aupr(id_, ood, positive="out")) == tuple(summary(id_, ood).values())
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import pickle
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,21 @@ def with_nan(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values[1] = np.nan
     return values
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.filterwarnings("ignore:SHE")  # noise predicts some classes never
+def test_memory_does_not_grow_with_images_times_classes_times_channels(name, monkeypatch):
+    images, classes, channels = 3000, 40, 48  # their product in float64: 46 MB
+    rng, labels = np.random.default_rng(0), np.arange(images) % classes
+    head = Head(rng.normal(size=(classes, channels)), np.zeros(classes))
+    given = from_penultimate(np.abs(rng.normal(size=(images, channels))), labels, head, 0)
+    monkeypatch.setattr("common.scorers.base.BLOCK_BYTES", 2**18)
+    tracemalloc.start()
+    SCORERS[name].fit(given, head)(given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * given.penultimate.nbytes + 2**21  # a few copies of the features, and a few blocks: 9 MB
 
 
 @every
