@@ -164,18 +164,22 @@ def dfb_rows(scored: DFBScored, names: list[str], arguments: argparse.Namespace)
     return rows, found, raw
 
 
-def summary_lines(found: dict[str, Any], id_set: str) -> list[str]:
-    """What a reader needs beside the table, in words."""
-    percent = lambda value: f"{100 * value:.2f} %"  # noqa: E731
-    lines = [f"ID accuracy over the first K logits {percent(found['id_accuracy_first_k'])}, over all K+1 {percent(found['id_accuracy_all'])}"]
-    for name, numbers in found["sets"].items():
-        text = f"{name}: background logit largest in {percent(numbers['background_largest'])}, S_b <= 1e-6 in {percent(numbers['guard_fires'])}"
-        lines.append(text + (f", AUROC of S_b alone {percent(numbers['auroc_S_b'])}" if "auroc_S_b" in numbers else ""))
-    if found["sets"][id_set]["guard_fires"] > GUARD_WARNING:
-        lines.append("warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones")
+def summary_text(found: dict[str, Any], id_set: str) -> str:
+    """What a reader needs beside the table."""
+    percent = lambda value: f"{100 * value:.2f}"  # noqa: E731
+    body = [
+        [name, percent(numbers["background_largest"]), percent(numbers["guard_fires"]), percent(numbers["auroc_S_b"]) if "auroc_S_b" in numbers else "-"]
+        for name, numbers in found["sets"].items()
+    ]
     gap = found["conversion_gap"]
-    lines.append(f"mean dense logits against the converted classifier: {gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners")
-    return lines
+    parts = [
+        "The background logit S_b of each set; percent\n\n" + tables.markdown(["set", "S_b is the largest logit", "S_b <= 1e-6 (log clamped)", "AUROC of S_b alone"], body),
+        f"ID accuracy over the first K logits {percent(found['id_accuracy_first_k'])} %, over all K+1 {percent(found['id_accuracy_all'])} %\n"
+        f"mean dense logits against the converted classifier: {gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners",
+    ]
+    if found["sets"][id_set]["guard_fires"] > GUARD_WARNING:
+        parts.append("warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones")
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -198,7 +202,7 @@ def main() -> None:
     if arguments.save_scores:
         save_scores(arguments.save_scores, raw)
     print(tables.show(rows))
-    print("\n" + "\n".join(summary_lines(found, facts["id_set"])))
+    print("\n" + summary_text(found, facts["id_set"]))
     print(f"\nRows with their provenance: {out}", file=sys.stderr)
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# From nothing to a table: pre-train, LBF fine-tune, the same fine-tune without the penalty (control), score, draw.
+# From nothing to tables: pre-train, LBF fine-tune, the same fine-tune without the penalty (control), score, draw; then DFB from the same
+# pre-trained network: pseudo-masks, dense training, joint score.
 #
 #   bash experiments/quickstart.sh            the generated benchmark; no data, no network beyond pip; minutes on two CPU cores
-#   bash experiments/quickstart.sh cifar10    a reduced run on CIFAR-10 from $OOD_DATA (default data/); about two hours on two CPU cores
+#   bash experiments/quickstart.sh cifar10    LBF, reduced, on CIFAR-10 from $OOD_DATA (default data/); about two hours on two CPU cores
 #   SMOKE=1 bash experiments/quickstart.sh    a few images, seconds: does everything run?
 #
 # Run again = go on where it stopped. SEED=1 for another seed, OUT=DIR for another folder.
@@ -33,6 +34,12 @@ for run in pretrained control lbf; do
 done
 python -m lbf.figures "$out/pretrained" "$out/control" "$out/lbf" --out "$out/figures" ${test[@]+"${test[@]}"}
 if [ "$set" = shapes ]; then
+  python -m dfb.masks "$out/pretrained/checkpoint.pt" --score-against truth --out "$out/masks" >"$out/masks.txt"
+  python -m dfb.finetune "$out/pretrained/checkpoint.pt" --masks "$out/masks" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/dfb"
+  python -m dfb.evaluate "$out/dfb/checkpoint.pt" --vanilla "$out/pretrained/checkpoint.pt" --scorers msp energy vim ${test[@]+"${test[@]}"} --cache "$out/features" >"$out/dfb.txt"
+  python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$out/pretrained/checkpoint.pt" --masks "$out/masks" --out "$out/figures"
+  echo
+  cat "$out/masks.txt" "$out/dfb.txt"
   echo
   python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
 fi
