@@ -60,13 +60,14 @@ class DFBRecipe(TrainRecipe):
 
 
 _CIFAR = DFBRecipe(steps=20_000)
+_QUICK = DFBRecipe(
+    epochs=4, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", scale_low=0.75, scale_high=1.5, stage2_init="stage1", head_start="stage1"
+)
 PRESETS = {
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
-    "shapes": DFBRecipe(
-        epochs=8, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", scale_low=0.75, scale_high=1.5,
-        stage2_init="stage1", head_start="stage1", precision="float32",
-    ),  # fmt: skip
+    "quick": _QUICK,  # ours: from stage 1, any set; for trying things out
+    "shapes": replace(_QUICK, epochs=8, precision="float32"),
 }
 
 
