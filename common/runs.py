@@ -10,6 +10,7 @@ import torch
 
 from common import data
 from common.backbones import CIFAR10_STATS, CIFAR100_STATS, HALF_STATS, IMAGENET_STATS, Stats
+from common.data.folders import FolderImages
 from common.data.transforms import CIFAR, IMAGENET, Transform
 from common.errors import UserError
 from common.train import TrainRecipe, pick_device, resolve_precision
@@ -41,6 +42,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run: recipe.json, log.jsonl, checkpoint.pt")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the run's one seed; initialisation, order and augmentation derive theirs from it [0]")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="train on a class-balanced part of N images, drawn from seed 0 [all]")
+    parser.add_argument("--on-corrupt", choices=("stop", "skip"), default="stop", help="an image of a streamed set that does not decode: stop the run, or take another of its class and say so [stop]")
     parser.add_argument("--save-every", type=float, default=60.0, metavar="S", help="seconds between saves; a killed run goes on from the last [60]")
     add_data_argument(parser)
     add_device_argument(parser)
@@ -67,7 +69,7 @@ def training_images(id_set: str, transform: Transform, arguments: argparse.Names
     images = data.load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
     if images.labels is None:
         raise UserError(f"{id_set} has no labels; training needs them")
-    return images
+    return replace(images, on_corrupt=arguments.on_corrupt) if isinstance(images, FolderImages) else images
 
 
 def prepare_recipe(recipe: R, device: torch.device) -> R:

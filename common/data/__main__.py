@@ -1,11 +1,11 @@
-"""python -m common.data list | found | fetch | verify | table: what is there, get it, check it, write docs/datasets.md."""
+"""python -m common.data list | found | fetch | verify | shrink | table: what is there, get it, check it, write a smaller copy, write docs/datasets.md."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from common.data import fetch, table, verify
+from common.data import fetch, shrink, table, verify
 from common.data.datasets import SPECS, Spec, spec_of
 from common.errors import UserError, command
 
@@ -13,17 +13,20 @@ from common.errors import UserError, command
 def main() -> None:
     arguments = _parser().parse_args()
     specs = [spec_of(name) for name in arguments.names] or list(SPECS.values())
-    {"list": _list, "found": _found, "fetch": _fetch, "verify": _verify, "table": _table}[arguments.what](specs, arguments)
+    {"list": _list, "found": _found, "fetch": _fetch, "verify": _verify, "shrink": _shrink, "table": _table}[arguments.what](specs, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m common.data", description=__doc__)
-    parser.add_argument("what", choices=("list", "found", "fetch", "verify", "table"), help="found: the names of those that are there, for scripts")
+    parser.add_argument("what", choices=("list", "found", "fetch", "verify", "shrink", "table"), help="found: the names of those that are there, for scripts")
     parser.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
     root = Path(os.environ.get("OOD_DATA", "data"))
     parser.add_argument("--data", type=Path, default=root, metavar="ROOT", help=f"folder of all sets [$OOD_DATA or data: {root}]")
     parser.add_argument("--id", default="cifar10", metavar="NAME", help="look for this set's test images in the others, where it is there [cifar10]")
     parser.add_argument("--record", action="store_true", help="verify: write the record of each set's files anew")
+    parser.add_argument("--to", type=Path, default=None, metavar="ROOT", help="shrink: root of the smaller copy, to be used as --data ROOT")
+    parser.add_argument("--short-side", type=int, default=256, metavar="PX", help="shrink: pixels of the shorter side; larger images are scaled down [256]")
+    parser.add_argument("--quality", type=int, default=95, metavar="Q", help="shrink: of the JPEGs it writes, 1 to 100 [95]")
     parser.add_argument("--out", type=Path, default=Path("docs/datasets.md"), help="table: the page to write [docs/datasets.md]")
     return parser
 
@@ -70,6 +73,14 @@ def _verify(specs: list[Spec], arguments: argparse.Namespace) -> None:
     # A set that was asked for by name must be there; in a round over all sets an absent one is no fault.
     if any(report.problems or (report.is_missing and arguments.names) for report in reports):
         sys.exit(1)
+
+
+def _shrink(specs: list[Spec], arguments: argparse.Namespace) -> None:
+    if not arguments.names or arguments.to is None:
+        raise UserError("shrink needs names of sets and --to ROOT")
+    for spec in specs:
+        counts = shrink.shrink(spec, arguments.data, arguments.to, arguments.short_side, arguments.quality)
+        print(f"{spec.name}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"; use it with --data {arguments.to}")
 
 
 def _table(specs: list[Spec], arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,17 +16,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.data.archives import Member
 from common.data.transforms import INTERPOLATIONS, Transform
 from common.errors import UserError
 
-Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[Path, ...]  # a set's images as found: one array, or files of any size
+File = Path | Member
+Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]  # a set's images as found: one array, or files of any size
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
 
 
-def decode(path: Path) -> Image.Image:
+def decode(path: File) -> Image.Image:
     """The image as RGB. Raises UserError naming the file where it does not decode to its last row."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path} is gone") from None
@@ -33,9 +36,9 @@ def decode(path: Path) -> Image.Image:
         raise UserError(f"{path} does not decode as an image ({type(error).__name__})") from None
 
 
-def at_size(item: Path | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "height width 3"]:
+def at_size(item: File | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "height width 3"]:
     """One image, decoded if it is a path, at the transform's size."""
-    image = decode(item) if isinstance(item, Path) else Image.fromarray(item)
+    image = decode(item) if isinstance(item, File) else Image.fromarray(item)
     return np.asarray(transform(image))
 
 
@@ -58,12 +61,16 @@ def worker_count() -> int:
     return max(1, min(8, os.cpu_count() or 1))
 
 
-def files_digest(paths: Sequence[Path], names: Sequence[str], limit: int = HASH_LIMIT) -> tuple[str, str]:
+def file_size(path: File) -> int:
+    return path.size if isinstance(path, Member) else path.stat().st_size
+
+
+def files_digest(paths: Sequence[File], names: Sequence[str], limit: int = HASH_LIMIT) -> tuple[str, str]:
     """(SHA-256 over sorted names, sizes and contents, what it covers). Above `limit` files the contents are left out."""
     contents = len(paths) <= limit
     sha = hashlib.sha256()
     for name, path in sorted(zip(names, paths)):
-        sha.update(f"{name}\0{path.stat().st_size}\0".encode())
+        sha.update(f"{name}\0{file_size(path)}\0".encode())
         if contents:
             sha.update(hashlib.sha256(path.read_bytes()).digest())
     return sha.hexdigest(), "names, sizes and contents" if contents else "names and sizes"
@@ -77,7 +84,7 @@ class FolderImages:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[File, ...]
     names: tuple[str, ...]  # paths below the set's folder: what the digest and the draws are made of
     transform: Transform
     labels: Int64[Tensor, " images"] | None = None
@@ -85,6 +92,8 @@ class FolderImages:
     facts: dict = field(default_factory=dict)
     digest: str = ""
     workers: int = field(default_factory=worker_count)  # 0 = decode in this process
+    on_corrupt: str = "stop"  # "skip": in training, another image of the class takes the place of one that does not decode
+    skipped: set[str] = field(default_factory=set, compare=False)  # the files that were skipped so far
 
     def __post_init__(self):
         if not self.digest:
@@ -126,18 +135,32 @@ class FolderImages:
     ) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, each through its own random resized crop with a share of the area in `crop`.
 
-        A crop depends on (seed, row) alone: the number of workers, the batch size and the order do not change it.
+        A crop depends on (seed, row) alone: the number of workers, the batch size and the order do not change it. With on_corrupt "skip"
+        the next image of the same class stands in for one that does not decode; it is named once, and counted in `skipped`.
         """
-        return self._stream(_Cropped(self.paths, self.transform, seed, crop), order, batch_size)
+        labels = self.labels if self.on_corrupt == "skip" else None
+        return self._stream(_Cropped(self.paths, self.transform, seed, crop, labels), order, batch_size)
 
     def _stream(self, images: Dataset, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
         blocks = [block.tolist() for block in rows.split(batch_size)]
         workers = min(self.workers, len(blocks) - 1)  # one batch is not worth a process
         loader = DataLoader(images, batch_sampler=blocks, num_workers=max(0, workers), collate_fn=_stack)
-        for batch in loader:
-            if isinstance(batch, str):  # an error crosses the process border as text, so that it keeps its type and its one line
-                raise UserError(batch)
-            yield batch
+        try:
+            for batch, errors in loader:
+                if batch is None:  # an error crosses the process border as text, so that it keeps its type and its one line
+                    raise UserError(errors[0])
+                self._note(errors)
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(f"{self.name}: a process that decodes images died ({str(error).splitlines()[0]}); is there memory for {workers} of them?") from None
+
+    def _note(self, errors: list[str]) -> None:
+        for error in errors:
+            if error not in self.skipped:
+                self.skipped.add(error)
+                print(f"{error}; another image of its class takes its place ({len(self.skipped)} so far)", file=sys.stderr)
 
 
 def random_resized_crop(image: Image.Image, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -159,23 +182,36 @@ def random_resized_crop(image: Image.Image, area: tuple[float, float], rng: np.r
 
 
 class _Decoded(Dataset):
-    def __init__(self, paths: tuple[Path, ...], transform: Transform):
+    """Row -> (pixels or None, error or None)."""
+
+    def __init__(self, paths: tuple[File, ...], transform: Transform):
         self.paths, self.transform = paths, transform
 
-    def __getitem__(self, row: int) -> np.ndarray | str:
+    def __getitem__(self, row: int) -> tuple[np.ndarray | None, str | None]:
         try:
-            return self.read(row)
+            return self.read(row), None
         except UserError as error:
-            return str(error)
+            return None, str(error)
 
     def read(self, row: int) -> np.ndarray:
         return at_size(self.paths[row], self.transform)
 
 
 class _Cropped(_Decoded):
-    def __init__(self, paths: tuple[Path, ...], transform: Transform, seed: int, area: tuple[float, float]):
+    """With `labels`, a row that does not decode is replaced by the next of its class that does."""
+
+    def __init__(self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], labels: Tensor | None = None):
         super().__init__(paths, transform)
-        self.seed, self.area = seed, area
+        self.seed, self.area, self.labels = seed, area, labels
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray | None, str | None]:
+        pixels, error = super().__getitem__(row)
+        if pixels is None and self.labels is not None:
+            same = (self.labels == self.labels[row]).nonzero().squeeze(1).tolist()
+            here = same.index(row)
+            tries = (super(_Cropped, self).__getitem__(other)[0] for other in same[here + 1 :] + same[:here])
+            pixels = next((found for found in tries if found is not None), None)
+        return pixels, error
 
     def read(self, row: int) -> np.ndarray:
         image = decode(self.paths[row])
@@ -185,8 +221,10 @@ class _Cropped(_Decoded):
         return np.asarray(image.crop(box).resize(square, INTERPOLATIONS[self.transform.interpolation]))
 
 
-def _stack(images: list[np.ndarray | str]) -> Tensor | str:
-    for image in images:
-        if isinstance(image, str):
-            return image
-    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
+def _stack(rows: list[tuple[np.ndarray | None, str | None]]) -> tuple[Tensor | None, list[str]]:
+    """The batch, or None where an image is missing (its error then comes first), and all errors."""
+    missing = [error for pixels, error in rows if pixels is None]
+    if missing:
+        return None, missing
+    batch = np.stack([pixels for pixels, _ in rows]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(batch.copy()), [error for _, error in rows if error is not None]

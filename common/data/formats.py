@@ -1,6 +1,7 @@
 """The forms in which sets lie on disk: CIFAR's pickles, an .npz, SVHN's .mat, folders of images. Read, not yet resized."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import torchvision
 
-from common.data.folders import Items
+from common.data.archives import members
+from common.data.folders import File, Items
 from common.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
+SHRUNK = "shrunk.json"  # written beside the images of a smaller copy
 PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
 
@@ -143,22 +146,50 @@ def image_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def class_names(path: Path) -> list[str]:
+    """The classes below `path`, sorted: its folders, and its .tar files by their names without ".tar"."""
+    visible = [child for child in path.iterdir() if not child.name.startswith(".")]
+    return sorted({child.name for child in visible if child.is_dir()} | {child.stem for child in visible if child.suffix == ".tar"})
+
+
+def class_files(path: Path, name: str) -> list[tuple[str, File]]:
+    """Name below `path` and file of each image of one class: from its folder where there is one, else from its .tar."""
+    if (path / name).is_dir():
+        return [(f"{name}/{below}", path / name / below) for below in image_files(path / name)]
+    if (path / f"{name}.tar").is_file():
+        return [(f"{name}/{member.name.removeprefix('./')}", member) for member in members(path / f"{name}.tar", EXTENSIONS)]
+    return []
+
+
 def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool = True) -> Raw:
     """All images below `path`. With two or more class folders and nothing beside them, the labels are the classes' places in sorted order.
 
-    `classes`: read these class folders only. Raises UserError where the folder or its images are missing.
+    `classes`: read these classes only, each a folder or a NAME.tar. A folder of nothing but .tar files is one of classes too.
+    Raises UserError where the folder or its images are missing.
     """
     if not path.is_dir():
         raise NotThere(f"expected a folder of images at {path}")
+    visible = [child for child in path.iterdir() if not child.name.startswith(".")]
+    if classes is None and visible and all(child.suffix == ".tar" for child in visible):
+        classes = class_names(path)
     if classes is None:
-        names = image_files(path)
+        found = [(name, path / name) for name in image_files(path)]
     else:
-        names = [f"{name}/{below}" for name in sorted(classes) for below in image_files(path / name)]
-    if not names:
+        found = [pair for name in sorted(classes) for pair in class_files(path, name)]
+    if not found:
         raise UserError(f"no image below {path}; extensions looked for: {' '.join(EXTENSIONS)}")
+    names, paths = zip(*found)
+    facts = shrunk_facts(path)
     tops = sorted({name.split("/")[0] for name in names}) if all("/" in name for name in names) else []
-    paths = tuple(path / name for name in names)
     if not labelled or len(tops) < 2:
-        return Raw(paths, tuple(names))
+        return Raw(paths, names, facts=facts)
     number = {top: k for k, top in enumerate(tops)}
-    return Raw(paths, tuple(names), np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops))
+    return Raw(paths, names, np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops), facts)
+
+
+def shrunk_facts(path: Path) -> dict:
+    """What `python -m common.data shrink` noted in this folder or the one above, for the provenance of results."""
+    for place in (path, path.parent):
+        if (place / SHRUNK).is_file():
+            return {"shrunk": json.loads((place / SHRUNK).read_text())}
+    return {}

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from common.data.formats import NotThere, Raw, draw, folder, image_files, list_hash
+from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
 from common.errors import UserError
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
@@ -18,10 +18,10 @@ def class_list(name: str) -> tuple[str, ...]:
 
 
 def class_folders(path: Path) -> tuple[str, ...]:
-    """Sorted names of the class folders below `path`. Raises UserError where there are none, saying how to make them."""
+    """Sorted names of the class folders (or .tar files, one a class) below `path`. Raises UserError where there are none, saying how to make them."""
     if not path.is_dir():
         raise NotThere(f"expected class folders (n01440764, ...) in {path}, which is not there")
-    found = tuple(sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")))
+    found = tuple(class_names(path))
     if not found:
         flat = f"{path} is one flat folder of {len(image_files(path)):,} images, expected one folder a class. "
         raise UserError(

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,23 @@ def test_arrays_of_the_right_size_are_taken_as_they_are():
     pixels = np.random.default_rng(2).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     assert np.array_equal(in_memory(pixels, SMALL).permute(0, 2, 3, 1).numpy(), pixels)
     assert not np.array_equal(in_memory(pixels, Transform(16, "via32")).permute(0, 2, 3, 1).numpy(), pixels)
+
+
+def test_an_image_that_does_not_decode_stops_training_or_is_replaced_by_another_of_its_class(files, capsys):
+    files[3].write_bytes(files[3].read_bytes()[:40])
+    labels = torch.tensor([0, 1, 0, 1, 0, 1, 1])
+    rows = torch.arange(7)
+    with pytest.raises(UserError, match="3.png does not decode"):
+        list(streamed(files, labels=labels).training_batches(rows, 4, 0))
+    skipping = streamed(files, labels=labels, on_corrupt="skip")
+    whole = torch.cat(list(skipping.training_batches(rows, 4, 0)))
+    assert torch.equal(whole[3], whole[5]), "row 5 is the next of class 1"
+    assert len(skipping.skipped) == 1 and "3.png" in capsys.readouterr().err
+    with pytest.raises(UserError, match="3.png does not decode"):  # what is scored is never replaced
+        list(skipping.batches(4))
+
+
+def test_a_worker_that_dies_is_one_message(files, monkeypatch):
+    monkeypatch.setattr("common.data.folders.decode", lambda path: os._exit(1))
+    with pytest.raises(UserError, match="a process that decodes images died"):
+        list(streamed(files, 2).batches(2))

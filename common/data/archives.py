@@ -1,0 +1,40 @@
+"""Images inside .tar files, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
+
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """A file inside an uncompressed .tar; used like a Path where images are opened."""
+
+    tar: Path
+    name: str
+    offset: int  # bytes from the start of the .tar to the file's first
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}!{self.name}"
+
+    def read_bytes(self) -> bytes:
+        with open(self.tar, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        return io.BytesIO(self.read_bytes())
+
+
+def members(tar: Path, extensions: tuple[str, ...]) -> list[Member]:
+    """The files of `tar` with one of the extensions, sorted by name; hidden files and links are left out. Raises UserError for a broken archive."""
+    try:
+        with tarfile.open(tar, "r:") as archive:  # "r:": a compressed archive cannot be read at an offset
+            found = [Member(tar, entry.name, entry.offset_data, entry.size) for entry in archive if entry.isfile()]
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{tar} is not an uncompressed, whole .tar ({error})") from None
+    visible = [m for m in found if m.name.lower().endswith(extensions) and not Path(m.name).name.startswith(".")]
+    return sorted(visible, key=lambda member: member.name)
