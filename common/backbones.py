@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from common.errors import UserError, unknown
+from common.output_stride import set_output_stride
 
 Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
 CIFAR10_STATS: Stats = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -48,6 +49,7 @@ class Classifier(nn.Module):
         self.body = body
         self.head = nn.Linear(channels, classes)
         self.bf16 = False  # run the body in bfloat16 (autocast); head, norms and losses stay in float32
+        self.output_stride: int | None = None  # pixels per location, where it is not the network's own
         self._blocks = blocks
 
     @property
@@ -221,12 +223,15 @@ def spec(name: str) -> Spec:
     return BACKBONES[name]
 
 
-def build(name: str, classes: int, *, weights: Path | str | None = None, image_size: int | None = None) -> Classifier:
+def build(
+    name: str, classes: int, *, weights: Path | str | None = None, image_size: int | None = None, output_stride: int | None = None
+) -> Classifier:
     """A Classifier with `classes` outputs.
 
     `weights`: a file of body weights (a state dict of this body, torchvision's or timm's own, or Google's BiT `.npz`), or the word
     "hub" to let timm or torchvision fetch theirs; None draws new ones from torch's global generator. `image_size` (pixels) only checks
-    that the network gives a feature map at that size. Raises UserError for an unknown name, too few classes, unfit weights.
+    that the network gives a feature map at that size. `output_stride`: pixels per location, where not the network's own. Raises UserError
+    for an unknown name, too few classes, unfit weights, a stride the network cannot have.
     """
     if classes < 2:
         raise UserError(f"classes must be >= 2, got {classes}")
@@ -234,6 +239,8 @@ def build(name: str, classes: int, *, weights: Path | str | None = None, image_s
     model = Classifier(name, made.make(), made.channels, classes, made.blocks)
     if weights is not None:
         _load_weights(model, name, weights)
+    if output_stride is not None:
+        set_output_stride(model, output_stride)
     if image_size is not None:
         _check_map(model, image_size)
     return model

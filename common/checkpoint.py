@@ -33,8 +33,12 @@ def write_atomically(path: Path, write) -> None:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of all tensors: the same weights give the same digest, whatever the file."""
-    sha = hashlib.sha256()
+    """SHA-256 over names, shapes and bytes of all tensors: the same weights give the same digest, whatever the file.
+
+    An output stride that is not the network's own counts too: the same weights then compute something else.
+    """
+    stride = getattr(model, "output_stride", None)
+    sha = hashlib.sha256(b"" if stride is None else f"output_stride {stride}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -47,6 +51,7 @@ def save(path: Path | str, model: Classifier, *, recipe: dict[str, Any], trainin
         "format": FORMAT,
         "backbone": model.name,
         "classes": model.classes,
+        "output_stride": model.output_stride,
         "weights": _cpu(model.state_dict()),
         "recipe": recipe,
         "facts": facts,
@@ -86,7 +91,7 @@ def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     Raises UserError for a file that is missing, cut short, unsafe, foreign, or whose tensors do not fit the network it names.
     """
     content = _read(path)
-    model = build(content["backbone"], content["classes"])
+    model = build(content["backbone"], content["classes"], output_stride=content.get("output_stride"))
     try:
         model.load_state_dict(content["weights"])
     except RuntimeError as error:

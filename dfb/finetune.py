@@ -45,6 +45,7 @@ class DFBRecipe(TrainRecipe):
     head_start: str = choice("zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row")
     pixel_labels: str = choice("pseudo", ("pseudo", "truth", "foreground"), why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)")
     empty_mask: str = choice("keep", ("keep", "drop", "whole_image"), why="an image without foreground: all background, left out, or all foreground")
+    output_stride: int | None = number(None, low=1, why="pixels per location of the feature map, by dilation, weights kept; DFB's code offers 16. none: the network's own")
     align_corners: bool = switch(False, why="corner-aligned upsampling, as in DFB's code; breaks the conversion")
     loss_reduction: str = choice("pixels", ("pixels", "images"), why="mean over the batch's counted pixels, or over each image's first; DFB Eq. 3")
     masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
@@ -151,7 +152,7 @@ def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, 
             raise UserError("stage2_init in21k needs weights: stage 1 was trained from scratch; give --weights FILE, or --stage2-init stage1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
-        model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None)
+        model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None, output_stride=recipe.output_stride)
     model.normalise.load_state_dict(stage1.normalise.state_dict())
     if recipe.stage2_init == "stage1":
         model.body.load_state_dict(stage1.body.state_dict())

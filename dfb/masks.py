@@ -24,6 +24,7 @@ from common.backbones import Classifier
 from common.cam import CamRecipe, class_attention
 from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
 from common.errors import UserError, command
+from common.output_stride import set_output_stride
 from common.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
 from dfb.localisation import agreement, box_masks, pointing
 
@@ -43,6 +44,7 @@ class MaskRecipe(CamRecipe):
     """A class map and where it is cut."""
 
     theta: float = number(0.5, why="attention from which a pixel is foreground, share of the map's maximum, in (0, 1); DFB Eq. 2 and section 4")
+    output_stride: int | None = number(None, low=1, why="pixels per location of the network's map, by dilation, without further training. none: as the checkpoint's")
     theta_rel: str = choice(">=", (">=", ">"), why="relation of Eq. 2; > is DFB's code")
 
     def __post_init__(self):

@@ -112,10 +112,10 @@ def test_softmax_does_not_commute_with_pooling():
     assert upsample(LOCAL, (4, 4)).softmax(1).mean((2, 3))[0].tolist() == pytest.approx([0.419991, 0.216049, 0.363960], abs=1e-6)
 
 
-def network(name: str, classes: int, dtype: torch.dtype) -> Classifier:
+def network(name: str, classes: int, dtype: torch.dtype, output_stride: int | None = None) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(classes)
-        model = build(name, classes).eval().to(dtype)
+        model = build(name, classes, output_stride=output_stride).eval().to(dtype)
         torch.nn.init.normal_(model.head.bias)
     return model
 
@@ -136,6 +136,14 @@ def test_mean_of_dense_logits_is_the_converted_classifiers_logit_vector(name, si
     scale = max(1.0, float(pooled.abs().max()))
     assert dense.shape == (2, classes, size, size)
     assert (dense.mean((2, 3)) - pooled).abs().max() < bound * scale
+
+
+@pytest.mark.parametrize(("name", "size", "stride"), [("resnet8", 32, 4), ("resnet8", 24, 2), ("timm:resnet10t", 64, 8)])
+def test_the_conversion_is_exact_at_a_finer_output_stride(name, size, stride):
+    model, images = network(name, 4, torch.float64, stride), random_images(size, torch.float64)
+    with torch.no_grad():
+        assert model.feature_map(images).shape[-1] == size // stride
+        assert (dense_logits(model, images).mean((2, 3)) - model(images)).abs().max() < 1e-12 * max(1.0, float(model(images).abs().max()))
 
 
 def test_align_corners_breaks_the_conversion():
