@@ -3,7 +3,9 @@
     python -m dfb.masks RUN/checkpoint.pt --out MASKS
 
 Writes packed bits and, last, MASKS/manifest.json. Kill it at any moment and type the same command again: it goes on. Where the truth is known
-(the generated benchmark; boxes) --score-against says how good the masks are.
+(the generated benchmark; boxes) --score-against says how good the masks are:
+
+    python -m dfb.masks RUN/checkpoint.pt --score-against tiny-imagenet-boxes     # localisation alone; writes no masks
 """
 
 import argparse
@@ -62,7 +64,7 @@ PRESETS = {
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m dfb.masks", description=__doc__ + "\npresets: " + ", ".join(PRESETS), formatter_class=runs.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the masks")
+    made.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of the masks; without it boxes are scored and nothing is written")
     made.add_argument("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
     made.add_argument("--image-size", type=int, default=None, metavar="PX", help="side of images and masks, in pixels; dense training takes it over [the checkpoint's]")
     made.add_argument("--limit", type=int, default=None, metavar="N", help="the class-balanced N training images of this limit [the checkpoint's]")
@@ -80,11 +82,12 @@ class Maker:
 
     def __init__(self, model: Classifier, images: Any, recipe: MaskRecipe, device: torch.device, batch_size: int, progress: bool = True):
         self.model, self.images, self.recipe, self.device, self.batch_size = model.to(device).eval(), images, recipe, device, batch_size
+        self.made, self.seconds = 0, 0.0
         self.bar = tqdm(total=len(images), desc="masks", unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
 
     def __call__(self, rows: Tensor) -> dict[str, np.ndarray]:
         """For each row its mask, the class predicted at scale 1, and the pixel (row by row) where the attention is largest."""
-        masks, predicted, peaks = [], [], []
+        masks, predicted, peaks, started = [], [], [], time.monotonic()
         for index, pixels in zip(rows.split(self.batch_size), self.images.whole_batches(rows, self.batch_size), strict=True):
             labels = self.images.labels[index.to(self.images.labels.device)].to(self.device)
             attention, guess = class_attention(self.model, pixels.to(self.device).float() / 255, labels, self.recipe)
@@ -92,7 +95,15 @@ class Maker:
             predicted.append(guess.cpu())
             peaks.append(attention.flatten(1).argmax(1).cpu())
             self.bar.update(len(index))
+        self.made, self.seconds = self.made + len(rows), self.seconds + time.monotonic() - started
         return {"masks": torch.cat(masks).numpy(), "predicted": torch.cat(predicted).int().numpy(), "peak": torch.cat(peaks).int().numpy()}
+
+    def took(self) -> str:
+        """What was made, in how long."""
+        if not self.made:
+            return "all masks were there"
+        length = f"{self.seconds / 60:.0f} min" if self.seconds >= 120 else f"{self.seconds:.1f} s"
+        return f"{self.made} masks in {length} ({1000 * self.seconds / self.made:.0f} ms an image)"
 
 
 def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> dict[str, float]:
@@ -119,16 +130,32 @@ def show(title: str, numbers: dict[str, float]) -> str:
     return title + ": " + ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in numbers.items())
 
 
-def main() -> None:
-    arguments = parser().parse_args()
-    recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
+def check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.batch_size < 1:
         raise UserError(f"batch-size must be >= 1, got {arguments.batch_size}")
     if arguments.score_against not in (None, "truth", "tiny-imagenet-boxes"):
         raise UserError(f"score-against must be truth or tiny-imagenet-boxes, got {arguments.score_against!r}")
+    if arguments.out is None and arguments.score_against != "tiny-imagenet-boxes":
+        raise UserError("--out DIR is required; only --score-against tiny-imagenet-boxes goes without")
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
+    check_arguments(arguments)
     model, facts = checkpoint.load_finished(arguments.checkpoint)
-    device, started = runs.device_of(arguments), time.monotonic()
+    device, weights = runs.device_of(arguments), checkpoint.weights_digest(model)
     model.bf16 = arguments.precision == "bf16"
+    if recipe.output_stride:
+        set_output_stride(model, recipe.output_stride)
+    if arguments.out is not None:
+        write_masks(model, facts, weights, recipe, arguments, device)
+    else:
+        print(show("against boxes", score_boxes(model, facts, recipe, arguments, device)))
+
+
+def write_masks(model: Classifier, facts: dict, weights: str, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> None:
+    """The folder of masks, what is counted of them on stdout, and how long it took on stderr. `weights`: the checkpoint's digest."""
     transform = runs.transform_from_facts(facts)
     if arguments.image_size:
         transform = replace(transform, size_px=arguments.image_size, resize_px=None)
@@ -137,11 +164,11 @@ def main() -> None:
     if arguments.score_against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {
-        "checkpoint_sha256": checkpoint.weights_digest(model), "data": images.name, "data_sha256": images.digest, "classes": model.classes - facts.get("extra_classes", 0),
+        "checkpoint_sha256": weights, "data": images.name, "data_sha256": images.digest, "classes": model.classes - facts.get("extra_classes", 0),
         "transform": transform.facts(), "limit": arguments.limit, "recipe": as_plain(recipe), "precision": arguments.precision,
     }  # fmt: skip
-    size = tuple(images.size_px)
-    made = make_masks(arguments.out, identity, len(images), size, Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet))
+    size, maker = tuple(images.size_px), Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)
+    made = make_masks(arguments.out, identity, len(images), size, maker)
     bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})
     counts: dict[str, Any] = count_masks(bits, made["predicted"], images.labels)
     if arguments.score_against == "truth":
@@ -154,7 +181,7 @@ def main() -> None:
     for name in ("against_truth", "against_boxes"):
         if name in counts:
             print(show(name.replace("_", " "), counts[name]))
-    print(f"{time.monotonic() - started:.1f} s", file=sys.stderr)
+    print(maker.took(), file=sys.stderr)
     print(arguments.out / "manifest.json")
 
 

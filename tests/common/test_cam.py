@@ -141,3 +141,24 @@ def test_each_switch_changes_the_map(change, row):
     default, _ = class_attention(model, images, torch.tensor([0]))
     changed, _ = class_attention(model, images, torch.tensor([0]), dataclasses.replace(CamRecipe(), **change))
     assert (changed - default).abs().max() > 1e-3 and 0 <= changed.min() and changed.max() <= 1
+
+
+class Strided(nn.Module):
+    """Location i looks at pixel 4 i, as behind two padded 3x3 convolutions of stride 2."""
+
+    def forward(self, images):
+        return images[:, :, ::4, ::4]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_half_stride_shift_puts_each_location_where_it_looks(flip, scale):
+    model = colour_network()
+    model.body = Strided()
+    ramp = (torch.arange(32.0) / 64)[:, None] + torch.arange(32.0) / 128
+    images, labels = ramp.expand(1, 3, 32, 32), torch.tensor([1])
+    at = lambda how: class_attention(model, images, labels, CamRecipe(cam_scales=(scale,), cam_flip=flip, cam_shift=how))[0][0]  # noqa: E731
+    inner = slice(8, 24)
+    true = ramp[inner, inner] / ramp[inner, inner].mean()
+    apart = {how: (at(how)[inner, inner] / at(how)[inner, inner].mean() - true).abs().max() for how in ("none", "half-stride")}
+    assert apart["half-stride"] < 2e-3 < 1e-2 < apart["none"]
