@@ -29,7 +29,7 @@ from common.features import Features, Head
 from common.metrics import auroc, summary
 from common.recipes import add_arguments, from_arguments
 from dfb import diagnostics
-from dfb.score import SIGNS, BackgroundOnly, JointScorer, background_score, foreground_score
+from dfb.score import SIGNS, BackgroundOnly, JointScorer, background_score
 
 METHODS = {"plus": "DFB +", "minus": "DFB -", "two_sided": "DFB two-sided"}
 ALONE = "DFB, S_h alone"
@@ -82,7 +82,7 @@ class DFBScored(Scored):
         functions: Functions = {}
         options = {}
         for name, scorer in self.scorers.items():
-            functions[ALONE, name] = foreground_score(scorer, self.joint["plus", name].fg_logits, train, head)
+            functions[ALONE, name] = self.joint["plus", name].fit_foreground(train, head)
             options[ALONE, name] = repr(scorer)
         for (sign, name), scorer in self.joint.items():
             functions[METHODS[sign], name], options[METHODS[sign], name] = scorer.fit(train, head), repr(scorer)

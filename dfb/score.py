@@ -16,6 +16,7 @@ from common.features import Features, Head
 from common.recipes import check, choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.base import logsumexp
+from common.scorers.distances import ViM
 
 SIGNS = ("plus", "minus", "two_sided")
 EPS = 1e-6  # S_b at or below it has no useful logarithm
@@ -102,6 +103,7 @@ class JointScorer:
     branch: str = choice("auto", ("auto", "softmax", "logit", "standardised"), why="of Eq. 7; auto goes by the score's family; dfb.md 4.4")
     softmax_T: str = choice("none", ("none", "log_over_T"), why="T in the softmax branch; none as printed; dfb.md 5.3")
     fg_logits: str = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
+    vim_head: str = choice("first_k", ("first_k", "all"), why="head rows that ViM's origin u is made of; other scores are not touched; dfb.md 4.6")
 
     def __post_init__(self) -> None:
         if isinstance(self.foreground, str):
@@ -129,7 +131,7 @@ class JointScorer:
 
     def fit(self, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
         """A function from (K+1)-logit features to joint scores. Raises UserError where training features are needed and not given."""
-        s_h = foreground_score(self.foreground, self.fg_logits, train, head)
+        s_h = self.fit_foreground(train, head)
         mu = sigma = mu_h = sigma_h = None
         if self.resolved_branch == "standardised" or self.sign == "two_sided":
             mu, sigma = mean_and_deviation(background_score(_needed(train, f"sign {self.sign}, branch {self.resolved_branch}")))
@@ -143,6 +145,18 @@ class JointScorer:
             return self.join(foreground, background, mu, sigma)
 
         return score
+
+    def fit_foreground(self, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
+        """S_h: the scorer fitted on the first K logits and head rows; with fg_logits "all", its softmax or logsumexp runs over K+1."""
+        if self.fg_logits == "all":
+            over_all = _OVER_ALL[type(self.foreground)]
+            return lambda test: over_all(self.foreground, test.logits.astype(np.float64))
+        train = None if train is None else first_k(train)
+        if self.vim_head == "all" and isinstance(self.foreground, ViM):
+            fitted = self.foreground.learn(_needed(train, "vim"), head)  # the head enters ViM through its origin alone
+        else:
+            fitted = self.foreground.fit(train, None if head is None else first_k_head(head))
+        return lambda test: fitted(first_k(test))
 
     def join(self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None) -> Scores:
         """Eq. 7 on given S_h and S_b; `mu`, `sigma` of S_b where the branch or the sign needs them."""
@@ -158,15 +172,6 @@ class JointScorer:
         divisor = 1.0 if self.logit_combine == "none" else self.temperature
         joined = foreground + towards * background / divisor
         return joined if self.logit_combine != "both_over_T" else foreground / divisor + towards * background / divisor
-
-
-def foreground_score(foreground: Scorer, fg_logits: str, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
-    """S_h: the scorer fitted on the first K logits and head rows; with "all", its softmax or logsumexp runs over K+1."""
-    if fg_logits == "all":
-        over_all = _OVER_ALL[type(foreground)]
-        return lambda test: over_all(foreground, test.logits.astype(np.float64))
-    fitted = foreground.fit(None if train is None else first_k(train), None if head is None else first_k_head(head))
-    return lambda test: fitted(first_k(test))
 
 
 def _probability(T: float, f: np.ndarray) -> Scores:

@@ -141,6 +141,17 @@ def test_vim_sees_k_head_rows_only():
     assert np.allclose(got - train.logits[:, 3] / 2.5, expected)
 
 
+def test_vim_can_take_its_origin_from_all_head_rows():
+    rng = np.random.default_rng(3)
+    head, h = Head(rng.normal(0, 1, (4, 3)), rng.normal(0, 1, 4)), rng.normal(0, 1, (80, 3))
+    train = Features(h, h @ head.weight.T + head.bias, rng.integers(0, 3, 80))
+    u = -np.linalg.pinv(head.weight) @ head.bias
+    small = Features(h, train.logits[:, :3], train.labels)
+    expected = scorer("vim:D=2").fit(small, Head(head.weight[:3], -head.weight[:3] @ u))(small)  # K rows with the origin of K + 1
+    got = {rows: JointScorer(scorer("vim:D=2"), vim_head=rows).fit(train, head)(train) - train.logits[:, 3] / 2.5 for rows in ("all", "first_k")}
+    assert np.allclose(got["all"], expected) and not np.allclose(got["first_k"], expected)
+
+
 def test_bad_input_is_refused():
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(UserError, match="temperature must be (> 0|>= 0), got"):
