@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from common import checkpoint, runs
 from common.backbones import Classifier, build
-from common.data.masks import IGNORE, JointAugmentation, StoredMasks, check_masks, draw_placement, pack, place_images, place_masks, read_masks
+from common.data.masks import IGNORE, JointAugmentation, StoredMasks, check_masks, draw_placement, place_images, place_masks, read_masks, true_masks
 from common.data.transforms import Transform
 from common.errors import UserError, command
 from common.objective import Batch, Clock, Objective, accuracy, ratio
@@ -43,6 +43,7 @@ class DFBRecipe(TrainRecipe):
     scale_high: float = number(2.0, low=0.1, high=8, why="largest random scaling; DFB")
     stage2_init: str = choice("in21k", ("in21k", "stage1"), why="body at the start: the weights stage 1 began with, or stage 1 itself; dfb.md 4.12")
     head_start: str = choice("zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row")
+    body: str = choice("trained", ("trained", "frozen"), why="frozen: the head alone learns, on the start network's features as they are (batch norm too); an ablation")
     pixel_labels: str = choice("pseudo", ("pseudo", "truth", "foreground"), why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)")
     empty_mask: str = choice("keep", ("keep", "drop", "whole_image"), why="an image without foreground: all background, left out, or all foreground")
     output_stride: int | None = number(None, low=1, why="pixels per location of the feature map, by dilation, weights kept; DFB's code offers 16. none: the network's own")
@@ -52,6 +53,8 @@ class DFBRecipe(TrainRecipe):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.body == "frozen" and self.bn != "frozen":
+            raise UserError("body frozen needs bn frozen too, got bn train")
         if self.scale_high < self.scale_low:
             raise UserError(f"scale_high must be >= scale_low ({self.scale_low:g}), got {self.scale_high:g}")
 
@@ -153,6 +156,7 @@ def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
         model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None, output_stride=recipe.output_stride)
+    model.body.requires_grad_(recipe.body == "trained")
     model.normalise.load_state_dict(stage1.normalise.state_dict())
     if recipe.stage2_init == "stage1":
         model.body.load_state_dict(stage1.body.state_dict())
@@ -166,13 +170,10 @@ def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, 
 def other_masks(images: Any, which: str) -> StoredMasks:
     """What stands in for pseudo-masks: the set's own masks ("truth"), or foreground everywhere. Raises UserError where there is no truth."""
     if which == "truth":
-        if getattr(images, "masks", None) is None:
-            raise UserError(f"{images.name} has no true masks; the generated benchmark (shapes) has")
-        bits = torch.from_numpy(pack(images.masks.cpu().numpy()))
-    else:
-        height, width = images.size_px
-        bits = torch.full((len(images), -(-height * width // 8)), 255, dtype=torch.uint8)
-    return StoredMasks(bits, tuple(images.size_px), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}})
+        return true_masks(images)
+    height, width = images.size_px
+    bits = torch.full((len(images), -(-height * width // 8)), 255, dtype=torch.uint8)
+    return StoredMasks(bits, (height, width), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}})
 
 
 def images_and_masks(start: dict[str, Any], recipe: DFBRecipe, stage1: Classifier, arguments: argparse.Namespace) -> tuple[Any, StoredMasks]:

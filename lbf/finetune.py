@@ -13,15 +13,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from common import checkpoint, runs
 from common.backbones import Classifier
+from common.data.augment import Augmentation, augment
+from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
 from common.errors import UserError, command
 from common.objective import Batch, Clock, Objective, accuracy, ratio
 from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick
 from common.train import TrainRecipe, fit
+from lbf.locations import LOCATIONS, select_locations
 from lbf.loss import background_mask, background_norm_loss, local_norms
 
 
@@ -38,7 +41,9 @@ class LBFRecipe(TrainRecipe):
     lam: float = number(1.0, low=0, why="weight of the penalty; LBF Eq. 7. 0 is the control")
     selector: str = choice("live", ("live", "frozen"), why="whose probabilities select: the network in training, or the pre-trained one")
     reduction: str = choice("batch", ("batch", "image"), why="mean over all selected locations, or per image first; LBF Eq. 6 read literally is batch")
-    locations: str = choice("background", ("background", "all", "random", "foreground"), why="what is penalised; all but background are ablations")
+    norm: str = choice("l2", ("l2", "l1"), why="of a location's vector; LBF Eq. 6: L2. l1 is an ablation, divided by the root of the channels")
+    locations: str = choice("background", LOCATIONS, why="what is penalised; all but background (LBF Eq. 5) are ablations: docs/lbf.md")
+    masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
 
 
 PRESETS = {
@@ -50,14 +55,31 @@ PRESETS = {
 
 
 class LBF(Objective):
-    """Cross-entropy on the pooled features plus lambda times the mean excess norm of background locations (Eq. 7)."""
+    """Cross-entropy on the pooled features plus lambda times the mean excess norm of background locations (Eq. 7).
 
-    def __init__(self, recipe: LBFRecipe, start: Classifier):
+    `masks` (True = foreground, a row an image of the training set) are read with locations "masks" and "truth"; they are cropped and
+    mirrored with their images, and what is padded counts as background.
+    """
+
+    def __init__(self, recipe: LBFRecipe, start: Classifier, masks: StoredMasks | None = None):
         super().__init__()
-        self.recipe = recipe
+        self.recipe, self.masks = recipe, masks
+        self.whole_images = masks is not None
         self.delta = 1 / start.classes if recipe.delta is None else recipe.delta
         # Kept out of parameters and state: the frozen selector is the start network, which a resumed run loads again.
         self._frozen = (copy.deepcopy(start).eval(),) if recipe.selector == "frozen" else ()
+
+    def augment(
+        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Int64[Tensor, " batch"], how: Augmentation, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Bool[Tensor, "batch height width"] | None]:
+        if self.masks is None:
+            return super().augment(pixels, index, how, generator)
+        self.masks = self.masks.to(pixels.device)
+        drawn = generator.get_state()
+        images, _ = super().augment(pixels, index, how, generator)
+        generator.set_state(drawn)  # the masks get the crops and flips of their images
+        masks = self.masks.rows(index).to(torch.uint8)[:, None].expand(-1, 3, -1, -1) * 255
+        return images, augment(masks, replace(how, jitter=False), generator)[:, 0] >= 0.5
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         feature_map = model.feature_map(batch.flat)
@@ -65,7 +87,7 @@ class LBF(Objective):
         ce = F.cross_entropy(logits, batch.labels)
         mask = self.select(model, feature_map.detach(), batch, clock)
         with torch.set_grad_enabled(self.recipe.lam > 0):  # the control's step is plain cross-entropy, bit for bit
-            lff = background_norm_loss(feature_map, mask, self.recipe.mu, self.recipe.reduction)
+            lff = background_norm_loss(feature_map, mask, self.recipe.mu, self.recipe.reduction, self.recipe.norm)
         loss = ce + self.recipe.lam * lff if self.recipe.lam > 0 else ce
         logs = {"ce": ce.detach(), "lff": lff.detach(), "train_accuracy": accuracy(logits, batch.labels)}
         return loss, logs | selection_numbers(feature_map.detach(), mask, self.recipe.mu)
@@ -74,26 +96,13 @@ class LBF(Objective):
     def select(
         self, model: Classifier, feature_map: Float[Tensor, "batch channels rows cols"], batch: Batch, clock: Clock
     ) -> Bool[Tensor, "batch rows cols"]:
-        """Eq. 5, or one of the ablations that replace it by as many random, all, or the other locations."""
+        """Eq. 5, or one of the ablations in its place."""
+        selector = model
         if self._frozen:
             selector = self._frozen[0].to(feature_map.device)
             selector.bf16 = model.bf16
-            local = selector.local_logits(selector.feature_map(batch.flat))
-        else:
-            local = model.local_logits(feature_map)
-        mask = background_mask(local, batch.labels, self.delta)
-        if self.recipe.locations == "all":
-            return torch.ones_like(mask)
-        if self.recipe.locations == "foreground":
-            return ~mask
-        return random_like(mask, clock.generator) if self.recipe.locations == "random" else mask
-
-
-def random_like(mask: Bool[Tensor, "batch rows cols"], generator: torch.Generator) -> Bool[Tensor, "batch rows cols"]:
-    """As many locations of each image as `mask` has, drawn uniformly."""
-    noise = torch.rand(mask.shape, generator=generator, device=mask.device).flatten(1)
-    rank = noise.argsort(dim=1).argsort(dim=1)
-    return (rank < mask.flatten(1).sum(dim=1, keepdim=True)).view_as(mask)
+            feature_map = selector.feature_map(batch.flat)
+        return select_locations(self.recipe.locations, selector, feature_map, batch.labels, self.delta, batch.masks, clock.generator)
 
 
 @torch.no_grad()
@@ -133,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
     made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
+    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="with --locations masks: masks of the training images, made of the start network")
     runs.add_run_arguments(made)
     add_arguments(made, LBFRecipe)
     return made
@@ -146,6 +156,19 @@ def start_network(path: Path) -> tuple[Classifier, dict]:
     return model, facts
 
 
+def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:
+    """The masks that the recipe's locations need, of these images and this start network. Raises UserError for those of others."""
+    if (folder is None) != (recipe.locations != "masks"):
+        raise UserError(f"--masks DIR goes with --locations masks, and only with it; got locations {recipe.locations}")
+    if recipe.locations == "truth":
+        return true_masks(images)
+    if folder is None:
+        return None
+    masks = read_masks(folder)
+    check_masks(masks, images, checkpoint.weights_digest(model), model.classes)
+    return masks
+
+
 def main() -> None:
     arguments = parser().parse_args()
     model, start = start_network(arguments.checkpoint)
@@ -156,6 +179,8 @@ def main() -> None:
         recipe = replace(recipe, delta=1 / model.classes)
     arguments.limit = arguments.limit or start["limit"]  # the same images as the start network, unless told otherwise
     images = runs.training_images(start["id_set"], runs.transform_from_facts(start), arguments)
+    masks = location_masks(recipe, arguments.masks, images, model)
+    recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
     share = selected_share(model.to(device), images, recipe.delta)
     print(f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %")
     kept = ("id_set", "classes", "transform", "data_facts")
@@ -164,7 +189,7 @@ def main() -> None:
         "start": checkpoint.weights_digest(model), "start_recipe": start["recipe"], "start_seed": start["seed"], "selected_share_at_start": share,
     }  # fmt: skip
     fit(
-        model, LBF(recipe, model), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
+        model, LBF(recipe, model, masks), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
         facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
     )  # fmt: skip
     print(arguments.out / "checkpoint.pt")

@@ -23,14 +23,14 @@ def background_mask(
 
 
 def background_norm_loss(
-    feature_map: Float[Tensor, "batch channels rows cols"], mask: Bool[Tensor, "batch rows cols"], mu: float, reduction: str = "batch"
+    feature_map: Float[Tensor, "batch channels rows cols"], mask: Bool[Tensor, "batch rows cols"], mu: float, reduction: str = "batch", norm: str = "l2"
 ) -> Float[Tensor, ""]:
     """Mean over the selected locations of max(norm - mu, 0), the norm taken over channels (Eq. 6).
 
     `batch`: over all selected locations of the batch. `image`: over each image's own, then over the images that have any. Zero, with
     zero gradient, where nothing is selected; a selected vector of norm 0 has gradient 0.
     """
-    excess = (local_norms(feature_map) - mu).clamp_min(0) * mask
+    excess = (local_norms(feature_map, norm) - mu).clamp_min(0) * mask
     if reduction == "batch":
         return excess.sum() / mask.sum().clamp_min(1)
     if reduction != "image":
@@ -39,8 +39,13 @@ def background_norm_loss(
     return (excess.sum(dim=(1, 2)) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
 
 
-def local_norms(feature_map: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch rows cols"]:
-    """L2 norm over channels. torch's norm has derivative 0 at 0, which exact zeros after a ReLU need."""
+def local_norms(feature_map: Float[Tensor, "batch channels rows cols"], norm: str = "l2") -> Float[Tensor, "batch rows cols"]:
+    """L2 norm over channels. torch's norm has derivative 0 at 0, which exact zeros after a ReLU need.
+
+    `l1` (an ablation): sum of absolute values over the root of the number of channels: at most the L2 norm, so that mu keeps its meaning.
+    """
+    if norm == "l1":
+        return _wide(feature_map).abs().sum(dim=1) / feature_map.shape[1] ** 0.5
     return torch.linalg.vector_norm(_wide(feature_map), dim=1)
 
 

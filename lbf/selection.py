@@ -12,23 +12,15 @@ import io
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from common import checkpoint, data, runs
 from common.backbones import Classifier
 from common.errors import UserError, command
 from common.tables import markdown
+from lbf.locations import true_background
 from lbf.loss import background_mask, local_norms
 
 COLUMNS = ("run", "split", "delta", "images", "selected_share", "base_rate", "precision", "recall", "border_share", "norm_background", "norm_object")
-
-
-def true_background(masks: Bool[Tensor, "images height width"], rows: int, cols: int) -> Bool[Tensor, "images rows cols"]:
-    """True where less than half of the location's cell of pixels is object. `masks`: True = object."""
-    share = F.adaptive_avg_pool2d(masks.float().unsqueeze(1), (rows, cols)).squeeze(1)
-    return share < 0.5
 
 
 @torch.no_grad()

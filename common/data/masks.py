@@ -120,6 +120,13 @@ def check_masks(masks: StoredMasks, images: Any, checkpoint_sha256: str, classes
         raise UserError(f"the masks are {masks.size[0]} x {masks.size[1]} pixels, the images {images.size_px[0]} x {images.size_px[1]}")
 
 
+def true_masks(images: Any) -> StoredMasks:
+    """A set's own masks in the stored form. Raises UserError where there is no truth."""
+    if getattr(images, "masks", None) is None:
+        raise UserError(f"{images.name} has no true masks; the generated benchmark (shapes) has")
+    return StoredMasks(torch.from_numpy(pack(images.masks.cpu().numpy())), tuple(images.size_px), {"identity": f"truth {images.digest}", "recipe": {"pixel_labels": "truth"}, "counts": {}})
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())

@@ -137,3 +137,13 @@ def test_a_foreground_only_control_never_trains_the_background(images, stage1):
     objective = DFB(recipe, other_masks(images, "foreground"))
     _, placed = objective.augment(images.pixels[:8], torch.arange(8), recipe.augmentation, torch.Generator().manual_seed(0))
     assert set(np.unique(placed)) <= {1, IGNORE} and (placed == 1).any()
+
+
+def test_a_frozen_body_stays_as_it_was_while_the_head_learns(tmp_path, images, stage1):
+    recipe = replace(RECIPE, body="frozen", bn="frozen")
+    model = start_of(stage1, recipe)
+    fit(model, DFB(recipe, other_masks(images, "truth")), images, recipe, run=tmp_path, seed=0, device=CPU, progress=False)
+    body, kept = model.body.state_dict(), stage1.body.state_dict()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in body.items()) and model.head.weight[8].abs().sum() > 0
+    with pytest.raises(UserError, match="body frozen needs bn frozen too"):
+        replace(RECIPE, body="frozen")

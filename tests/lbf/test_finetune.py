@@ -6,9 +6,12 @@ import torch
 from common.backbones import build
 from common.checkpoint import load, weights_digest
 from common.data import shapes
+from common.data.masks import true_masks
+from common.errors import UserError
 from common.objective import Batch, Clock, CrossEntropy
 from common.train import fit
-from lbf.finetune import LBF, PRESETS, LBFRecipe, random_like, selection_numbers
+from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
+from lbf.locations import random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss
 
 CPU = torch.device("cpu")
@@ -105,6 +108,46 @@ def test_each_choice_of_locations_selects_what_it_says(images, locations):
     own = background_mask(model.local_logits(feature_map), batch.labels, 1 / 8)
     same = {"background": own, "all": torch.ones_like(own), "foreground": ~own, "random": chosen}[locations]
     assert torch.equal(chosen, same) and (locations != "random" or chosen.sum() == own.sum())
+
+
+def test_locations_by_class_map_and_by_masks_by_hand():
+    model = build("resnet8", 2)
+    with torch.no_grad():
+        model.head.weight.zero_(), model.head.bias.fill_(9)
+        model.head.weight[1, 0] = 2
+    feature_map = torch.zeros(2, 128, 2, 2)
+    feature_map[1, 0] = torch.tensor([[4.0, 1.9], [2, -1]])
+    labels, draw = torch.tensor([0, 1]), torch.Generator()
+    cam = select_locations("cam", model, feature_map, labels, 0.5, None, draw)
+    assert cam.tolist() == [[[True, True], [True, True]], [[False, True], [False, True]]]  # no peak: no object; half the maximum is object
+    masks = torch.zeros(2, 4, 4, dtype=torch.bool)
+    masks[0, :2, :1], masks[1, :1, 2] = True, True  # half of the first cell; a quarter of the second
+    found = select_locations("masks", model, feature_map, labels, 0.5, masks, draw)
+    assert found.tolist() == [[[False, True], [True, True]], [[True, True], [True, True]]]
+
+
+def test_masks_are_cropped_and_mirrored_with_their_images(images):
+    masks = images.masks
+    objective = LBF(replace(RECIPE, locations="truth"), network(), true_masks(images))
+    pixels = (255 * masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8)
+    index = torch.arange(16, 32)
+    placed, found = objective.augment(pixels[index], index, replace(RECIPE, jitter=True).augmentation, torch.Generator().manual_seed(4))
+    plain, found_again = objective.augment(pixels[index], index, RECIPE.augmentation, torch.Generator().manual_seed(4))
+    assert torch.equal(plain[:, 0] >= 0.5, found) and torch.equal(found, found_again) and not torch.equal(found, masks[index])
+    model = network()
+    loss, logs = objective(model, Batch(placed.unsqueeze(0), images.labels[index], index, found), clock())
+    assert logs["selected_share"][0] == (torch.nn.functional.avg_pool2d(found.float()[:, None], 8) < 0.5).sum() and loss.isfinite()
+
+
+def test_masks_of_others_and_masks_without_a_use_are_refused(images, tmp_path):
+    model = network()
+    with pytest.raises(UserError, match="--masks DIR goes with --locations masks, and only with it; got locations background"):
+        location_masks(RECIPE, tmp_path, images, model)
+    with pytest.raises(UserError, match="got locations masks"):
+        location_masks(replace(RECIPE, locations="masks"), None, images, model)
+    with pytest.raises(UserError, match="no masks in"):
+        location_masks(replace(RECIPE, locations="masks"), tmp_path, images, model)
+    assert location_masks(RECIPE, None, images, model) is None and torch.equal(location_masks(replace(RECIPE, locations="truth"), None, images, model).rows(torch.arange(48)), images.masks)
 
 
 def test_logged_numbers_of_a_selection_worked_by_hand():

@@ -194,3 +194,10 @@ def test_a_delta_that_is_no_share_is_refused(delta):
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(UserError, match="reduction must be one of batch, image, got 'sum'"):
         background_norm_loss(MAP, mask(0.2), 1.0, "sum")
+
+
+def test_the_l1_norm_is_scaled_to_stay_below_l2():
+    maps = torch.tensor([3.0, -4, 0, 0], dtype=F64).view(1, 4, 1, 1)
+    everywhere = torch.ones(1, 1, 1, dtype=torch.bool)
+    assert background_norm_loss(maps, everywhere, 1.0, norm="l1").item() == pytest.approx(2.5) and background_norm_loss(maps, everywhere, 1.0).item() == pytest.approx(4.0)
+    assert local_norms(torch.full((1, 9, 1, 1), 2.0), "l1").item() == pytest.approx(local_norms(torch.full((1, 9, 1, 1), 2.0)).item())

@@ -1,0 +1,53 @@
+"""Which locations are penalised: those of Eq. 5, or what an ablation puts in their place."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from common.backbones import Classifier
+from common.cam import class_map, normalise_map
+from lbf.loss import background_mask
+
+LOCATIONS = ("background", "all", "random", "foreground", "cam", "masks", "truth")
+WITH_MASKS = ("masks", "truth")
+
+
+@torch.no_grad()
+def select_locations(
+    which: str,
+    model: Classifier,
+    feature_map: Float[Tensor, "batch channels rows cols"],
+    labels: Int64[Tensor, " batch"],
+    delta: float,
+    is_foreground: Bool[Tensor, "batch height width"] | None,
+    generator: torch.Generator,
+) -> Bool[Tensor, "batch rows cols"]:
+    """True = penalised. `feature_map` and the head that reads it are `model`'s; `is_foreground` is read for "masks" and "truth" alone.
+
+    background: p < delta (Eq. 5). random: as many of each image, drawn uniformly. foreground: all others. cam: where the class map of
+    the image's class (DFB Eq. 1) is below half its maximum. masks, truth: cells of which less than half is foreground.
+    """
+    if which == "all":
+        return torch.ones_like(feature_map[:, 0], dtype=torch.bool)
+    if which in WITH_MASKS:
+        return true_background(is_foreground, *feature_map.shape[2:])
+    if which == "cam":
+        return normalise_map(class_map(feature_map, model.head.weight[labels]).relu(), "max", 0.0) < 0.5
+    mask = background_mask(model.local_logits(feature_map), labels, delta)
+    if which == "foreground":
+        return ~mask
+    return random_like(mask, generator) if which == "random" else mask
+
+
+def true_background(masks: Bool[Tensor, "images height width"], rows: int, cols: int) -> Bool[Tensor, "images rows cols"]:
+    """True where less than half of the location's cell of pixels is object. `masks`: True = object."""
+    share = F.adaptive_avg_pool2d(masks.float().unsqueeze(1), (rows, cols)).squeeze(1)
+    return share < 0.5
+
+
+def random_like(mask: Bool[Tensor, "batch rows cols"], generator: torch.Generator) -> Bool[Tensor, "batch rows cols"]:
+    """As many locations of each image as `mask` has, drawn uniformly."""
+    noise = torch.rand(mask.shape, generator=generator, device=mask.device).flatten(1)
+    rank = noise.argsort(dim=1).argsort(dim=1)
+    return (rank < mask.flatten(1).sum(dim=1, keepdim=True)).view_as(mask)
