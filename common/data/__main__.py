@@ -12,13 +12,15 @@ from common.errors import UserError, command
 
 def main() -> None:
     arguments = _parser().parse_args()
+    if arguments.what == "need":
+        return _need(arguments)
     specs = [spec_of(name) for name in arguments.names] or list(SPECS.values())
     {"list": _list, "found": _found, "fetch": _fetch, "verify": _verify, "shrink": _shrink, "table": _table}[arguments.what](specs, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m common.data", description=__doc__)
-    parser.add_argument("what", choices=("list", "found", "fetch", "verify", "shrink", "table"), help="found: the names of those that are there, for scripts")
+    parser.add_argument("what", choices=("list", "found", "need", "fetch", "verify", "shrink", "table"), help="found: the names of those that are there; need: an error that names those that are not, NAME/train for a set to train on")
     parser.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
     root = Path(os.environ.get("OOD_DATA", "data"))
     parser.add_argument("--data", type=Path, default=root, metavar="ROOT", help=f"folder of all sets [$OOD_DATA or data: {root}]")
@@ -38,6 +40,19 @@ def _list(specs: list[Spec], arguments: argparse.Namespace) -> None:
 
 def _found(specs: list[Spec], arguments: argparse.Namespace) -> None:
     print(" ".join(spec.name for spec in specs if spec.found(arguments.data) is not None))
+
+
+def _need(arguments: argparse.Namespace) -> None:
+    """By file names alone, so that a script can ask before hours of training."""
+    missing = []
+    for word in arguments.names:
+        name, _, split = word.partition("/")
+        spec = spec_of(name)
+        state = table.state(spec, arguments.data)
+        if not state.startswith(("found", "in ")) and not (state == "test set only" and split != "train"):
+            missing.append(f"{name} ({state}): {spec.how_to_get(arguments.data)}")
+    if missing:
+        raise UserError(f"not below {arguments.data}:\n  " + "\n  ".join(missing))
 
 
 def _fetch(specs: list[Spec], arguments: argparse.Namespace) -> None:

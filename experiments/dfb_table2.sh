@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# DFB Table 2: cifar100, BiT-M-R50x1; X and X-DFB. BIT_WEIGHTS=FILE: the public BiT-M-R50x1 weights (.npz or timm's form), else they are fetched.
+#
+# Cost: about 4 GB of data, 100 MB of weights; 2 x 20,000 steps of batch 128 at 128 px for each seed. GPU hours: not measured.
+# Expectation: the sign of S_b is not settled by the paper: S_h alone, -, two-sided and the resolution control (via32) stand at the table's end.
+#   SEEDS="0 1 2" bash experiments/dfb_table2.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+
+ood=(cifar10 svhn places365 textures)
+need_sets cifar100/train "${ood[@]}"
+for seed in $SEEDS; do dfb_runs cifar100 "$seed" "${ood[@]}"; done
+paper_table dfb/table2 "DFB, S_h alone/msp" "DFB -/msp" "DFB two-sided/msp" "DFB, S_h alone/energy" "DFB, S_h alone/vim" "DFB -/energy" "DFB -/vim" "DFB two-sided/energy" "DFB two-sided/vim" "DFB + (via32)/energy" "DFB + (via32)/vim"

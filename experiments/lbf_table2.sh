@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# LBF Table II: CIFAR-10 and CIFAR-100, WRN-28-10; the paper prints averages alone.
+#
+# Cost: as lbf_table1.sh, with a network about five times as costly. GPU hours: not measured.
+# Expectation: bands of docs/lbf.md: pre-trained energy within 3 AUROC points of the paper's; LBF above its control by more than two standard deviations over seeds.
+#   SEEDS="0 1 2" bash experiments/lbf_table2.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+
+ood=(svhn lsun_crop lsun_resize isun textures places365)
+need_sets cifar10/train cifar100/train "${ood[@]}"
+for seed in $SEEDS; do
+  lbf_runs cifar10 wrn28-10 "$seed" "${ood[@]}"
+  [ -n "${SMOKE:-}" ] || lbf_runs cifar100 wrn28-10 "$seed" "${ood[@]}"
+done
+paper_table lbf/table2 control/react control/energy LBF/energy
