@@ -41,7 +41,7 @@ class DFBRecipe(TrainRecipe):
     jitter: bool = switch(False, why="not part of this method")
     scale_low: float = number(0.5, low=0.1, high=8, why="smallest random scaling of image and mask; DFB")
     scale_high: float = number(2.0, low=0.1, high=8, why="largest random scaling; DFB")
-    stage2_init: str = choice("in21k", ("in21k", "stage1"), why="body at the start: the weights stage 1 began with, or stage 1 itself; dfb.md 4.12")
+    stage2_init: str = choice("in21k", ("in21k", "stage1", "scratch"), why="body at the start: the weights stage 1 began with, stage 1 itself, or new ones; dfb.md 4.12")
     head_start: str = choice("zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row")
     body: str = choice("trained", ("trained", "frozen"), why="frozen: the head alone learns, on the start network's features as they are (batch norm too); an ablation")
     pixel_labels: str = choice("pseudo", ("pseudo", "truth", "foreground"), why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)")

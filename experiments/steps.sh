@@ -85,3 +85,7 @@ paper_table() {
   step "$file.md" "${results[@]}" -- python -m common.tables "${results[@]}" --paper "${name/\//\/paper\/}.csv" ${1+--extra "$@"} --out "$file.md" --csv "$file.csv" --latex "$file.tex"
   [ -n "${DRY:-}" ] || { cat "$file.md"; echo; echo "written: $file.md $file.csv $file.tex"; }
 }
+
+# quietly COMMAND...: without what it prints on stdout, unless that is what DRY=1 is for. show FILE: what is shown at the end.
+quietly() { if [ -n "${DRY:-}" ]; then "$@"; else "$@" >/dev/null; fi; }
+show() { [ -n "${DRY:-}" ] || { echo && cat "$1"; }; }

@@ -1,0 +1,88 @@
+"""One line a variant: how good its masks are, or how its network separates under each sign.
+
+    python -m dfb.ablation OUT/seed-*/*/masks/manifest.json
+    python -m dfb.ablation OUT/seed-*/*/results.csv
+
+A variant is called after its run's folder (a file that is not called results.csv, after itself); variants of several seeds share a line, mean +- std.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from common import checkpoint, runs
+from common.errors import UserError, command
+from common.tables import METRICS, averaged, markdown, read_rows, seeds_mean
+from dfb.evaluate import ALONE, METHODS
+
+ORDER = (ALONE, *METHODS.values())
+COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share")
+TRUTH = ("iou", "mean_image_iou", "precision", "recall")
+
+Lines = dict[str, dict[str, list[float]]]  # variant -> column -> one value a seed, shares in [0, 1]
+
+
+def mask_lines(paths: list[Path]) -> Lines:
+    """Counts of each manifest, and its agreement with the truth where it was scored."""
+    found: Lines = {}
+    for path in paths:
+        try:
+            counts = json.loads(path.read_text())["counts"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is not a manifest of masks ({type(error).__name__})") from error
+        line = found.setdefault(path.parent.parent.name, {})
+        truth = counts.get("against_truth", {})
+        for name, value in {**{n: counts[n] for n in COUNTS}, **{n: truth[n] for n in TRUTH if n in truth}}.items():
+            line.setdefault(name.replace("_", " "), []).append(value)
+    return found
+
+
+def score_lines(paths: list[Path], scorer: str, metric: str) -> Lines:
+    """Mean over OOD sets of one detector alone on the DFB network, joined under each sign, and of S_b alone; and ID accuracy."""
+    found: Lines = {}
+    for path in paths:
+        rows, line = read_rows([path]), found.setdefault(path.parent.name if path.stem == "results" else path.stem, {})
+        for method in (*ORDER, "background alone"):
+            wanted = "+" if method == "background alone" else scorer
+            of = [row for row in rows if row["method"].split(" (")[0] == method and row["scorer"] == wanted and averaged(row["ood_set"])]
+            if of:
+                line.setdefault("S_b alone, +" if method == "background alone" else method, []).append(float(np.mean([float(row[metric]) for row in of])))
+        line.setdefault("ID accuracy", []).append(float(rows[-1]["id_accuracy"]))
+    return found
+
+
+def table(lines: Lines) -> str:
+    columns = list(dict.fromkeys(column for line in lines.values() for column in line))
+    return markdown(["variant", *columns], [[name, *(seeds_mean(line[c]) if c in line else "-" for c in columns)] for name, line in lines.items()])
+
+
+def report(paths: list[Path], metrics: list[str]) -> str:
+    """The tables of all files of one kind. Raises UserError for a mixture."""
+    kinds = {path.suffix for path in paths}
+    if kinds == {".json"}:
+        return "Masks; shares in percent; against the truth: foreground, over all pixels\n\n" + table(mask_lines(paths))
+    if kinds != {".csv"}:
+        raise UserError("give manifests of masks (manifest.json) or files of results (.csv), not both")
+    scorers = dict.fromkeys(row["scorer"] for row in read_rows(paths) if row["method"].split(" (")[0] == ALONE)
+    said = "{}, {}: mean over OOD sets, percent\n\n"
+    return "\n\n".join(said.format(scorer, METRICS[metric]) + table(score_lines(paths, scorer, metric)) for scorer in scorers for metric in metrics)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=runs.formatter)
+    made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
+    made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
+    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
+    arguments = made.parse_args()
+    text = report(arguments.files, arguments.metrics)
+    print(text)
+    if arguments.out:
+        checkpoint.write_atomically(arguments.out, lambda part: part.write_text(text + "\n"))
+        print(f"\n{arguments.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command(main)

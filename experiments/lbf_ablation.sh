@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# What LBF's gain comes from: the control, who selects, what is penalised, norm, reduction, ReAct, length of pre-training.
+#
+#   bash experiments/lbf_ablation.sh            generated benchmark: 18 runs, about 40 minutes a seed on two quiet CPU cores, 40 MB
+#   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 17 runs, hours a seed on a GPU, about 2 days on two cores, 2 GB
+#
+# Expectation, if the paper's reason is right: lbf beats control, and locations-random, -all and -foreground do not. Each line of the table is a
+# variant (control-after-6: pre-trained for 6 epochs); energy is without ReAct, react with it. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh. Run again = go on.
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+. experiments/steps.sh
+
+set=${1:-shapes}
+finetune=() score=(--scorers energy react) lengths=(3 6 24)
+case $set in
+  shapes) pretrain=(shapes) truth=(locations-truth) ;;
+  cifar10)
+    need_sets cifar10
+    pretrain=(cifar10-quick --limit 25000) finetune=(--epochs 6) truth=() lengths=(2 4 16)
+    score+=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500)) ;;
+  *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
+esac
+if [ -n "${SMOKE:-}" ]; then
+  pretrain=(shapes --limit 128 --epochs 1 --batch-size 32) finetune=(--epochs 1 --batch-size 32) truth=(locations-truth) lengths=(2)
+  score=(--scorers energy react --ood shapes-noise --limit 16)
+fi
+out=${OUT:-runs/lbf-ablation-$set${SMOKE:+-smoke}}
+results=() networks=()
+
+# variant NAME START flags...: fine-tune START and score it under that name.
+variant() {
+  local name=$1 start=$2 run=$out/seed-$seed/$1
+  shift 2
+  step "$run/checkpoint.pt" "$start" -- python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} "$@" --seed "$seed" --out "$run"
+  quietly step "$run/results.csv" "$run/checkpoint.pt" -- python -m common.evaluate "$run/checkpoint.pt" --method "$name" "${score[@]}"
+  results+=("$run/results.csv") networks+=("$run/checkpoint.pt")
+}
+
+for seed in $SEEDS; do
+  start=$out/seed-$seed/pretrained/checkpoint.pt
+  step "$start" -- python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/seed-$seed/pretrained"
+  quietly step "$out/seed-$seed/pretrained/results.csv" "$start" -- python -m common.evaluate "$start" --method pre-trained "${score[@]}"
+  results+=("$out/seed-$seed/pretrained/results.csv") networks+=("$start")
+  variant control "$start" --lam 0
+  variant lbf "$start"
+  variant selector-frozen "$start" --selector frozen
+  for locations in locations-random locations-all locations-foreground locations-cam ${truth[@]+"${truth[@]}"}; do
+    variant "$locations" "$start" --locations "${locations#locations-}"
+  done
+  variant norm-l1 "$start" --norm l1
+  variant reduction-image "$start" --reduction image
+  for epochs in "${lengths[@]}"; do
+    longer=$out/seed-$seed/pretrained-$epochs/checkpoint.pt
+    step "$longer" -- python -m common.pretrain "${pretrain[@]}" --epochs "$epochs" --seed "$seed" --out "$out/seed-$seed/pretrained-$epochs"
+    variant "control-after-$epochs" "$longer" --lam 0
+    variant "lbf-after-$epochs" "$longer"
+  done
+done
+
+quietly step "$out/table.md" "${results[@]}" -- python -m common.tables "${results[@]}" --out "$out/table.md"
+show "$out/table.md"
+if [ ${#truth[@]} -gt 0 ]; then # where the truth is known: what each network's Eq. 5 selects
+  step "$out/selection.csv" "${networks[@]}" -- python -m lbf.selection "${networks[@]}" ${SMOKE:+--limit 32} --out "$out/selection.csv"
+fi

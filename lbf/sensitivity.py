@@ -1,0 +1,87 @@
+"""Figure 6: AUROC and ID accuracy against delta, mu and lambda. A picture of what happened, never a way to choose: the OOD sets are those reported.
+
+    python -m lbf.sensitivity RUN/results.csv ... --out FIGURES/sensitivity
+
+Reads which values a run used from its rows' recipe; writes OUT.png, OUT.pdf and OUT.md.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from common import checkpoint, runs
+from common.errors import UserError, command
+from common.figures import BLACK, BLUE, ORANGE, save
+from common.tables import averaged, markdown, read_rows, seeds_mean
+
+AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}
+
+Point = tuple[str, float]  # (which parameter, its value)
+
+
+def points(rows: list[dict[str, str]]) -> tuple[dict[Point, dict[str, list[float]]], dict[str, float]]:
+    """For each (parameter, value) one number a seed of the mean AUROC of each scorer and of "ID accuracy"; and the defaults.
+
+    The default of a parameter is its most frequent value. Raises UserError for rows that are not LBF's.
+    """
+    recipes = [json.loads(row["recipe"]) for row in rows]
+    if any(name not in recipe for recipe in recipes for name in AXES):
+        raise UserError("the results hold rows of networks that lbf.finetune did not make")
+    values = {name: [recipe[name] for recipe in recipes] for name in AXES}
+    default = {name: max(set(found), key=found.count) for name, found in values.items()}
+    runs_: dict[tuple, dict[str, list[float]]] = {}
+    for row, recipe in zip(rows, recipes, strict=True):
+        numbers = runs_.setdefault((row["seed"], *(recipe[name] for name in AXES)), {})
+        if averaged(row["ood_set"]):
+            numbers.setdefault(row["scorer"], []).append(float(row["auroc"]))
+        numbers.setdefault("ID accuracy", []).append(float(row["id_accuracy"]))
+    found: dict[Point, dict[str, list[float]]] = {}
+    for (_, *used), numbers in runs_.items():
+        for name, value in zip(AXES, used):
+            if all(other == name or default[other] == v for other, v in zip(AXES, used)):
+                for what, many in numbers.items():
+                    found.setdefault((name, value), {}).setdefault(what, []).append(float(np.mean(many)))
+    return found, default
+
+
+def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], scorers: list[str]) -> plt.Figure:
+    figure, panels = plt.subplots(2, 3, figsize=(9, 5), sharey="row", sharex="col")
+    for column, (name, label) in enumerate(AXES.items()):
+        at = sorted(value for parameter, value in found if parameter == name)
+        for row, names in enumerate((scorers, ["ID accuracy"])):
+            panel = panels[row, column]
+            for scorer, colour, style in zip(names, (BLUE, ORANGE, BLACK), ("o-", "s--", "^:")):
+                panel.plot(at, [100 * np.mean(found[name, value][scorer]) for value in at], style, color=colour, label=scorer, markersize=4)
+            panel.axvline(default[name], color=BLACK, linewidth=0.8, linestyle=":")
+            if name == "delta":
+                panel.set_xscale("log")
+        panels[1, column].set_xlabel(label)
+    panels[0, 0].set_ylabel("mean AUROC (%)")
+    panels[1, 0].set_ylabel("ID accuracy (%)")
+    panels[0, 0].legend()
+    return figure
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m lbf.sensitivity", description=__doc__, formatter_class=runs.formatter)
+    made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda")
+    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix")
+    arguments = made.parse_args()
+    rows = read_rows(arguments.results)
+    found, default = points(rows)
+    scorers = list(dict.fromkeys(row["scorer"] for row in rows))
+    header = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"]
+    lines = [[name, f"{value:g}" + (" (default)" if value == default[name] else ""), *(seeds_mean(numbers[what]) for what in (*scorers, "ID accuracy"))]
+             for (name, value), numbers in sorted(found.items(), key=lambda item: (list(AXES).index(item[0][0]), item[0][1]))]  # fmt: skip
+    text = "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n" + markdown(header, lines)
+    checkpoint.write_atomically(arguments.out.with_suffix(".md"), lambda part: part.write_text(text + "\n"))
+    print(text)
+    print(save(draw(found, default, scorers), arguments.out), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command(main)
