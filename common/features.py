@@ -86,16 +86,18 @@ class Pass:
     model: Classifier
     images: Float[Tensor, "batch 3 height width"]
     penultimate: Float[Tensor, "batch channels"]
+    logits: Float[Tensor, "batch classes"]  # with their graph back to `images` where some extra asks for a gradient
     blocks: list[Tensor]  # every residual block's output
     start: int
 
 
 def _one_batch(model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        pooled, blocks = _forward(model, images, bool(makers))
-        result = {"penultimate": pooled, "logits": model.head(pooled)}
-    seen = Pass(model, images, pooled, blocks, start)
-    return result | {name: make(seen) for name, make in makers.items()}
+    graph = any((match := _ODIN.match(name)) and float(match[2]) for name in makers)
+    with torch.set_grad_enabled(graph):
+        pooled, blocks = _forward(model, images.requires_grad_(graph), any(name in MAKERS for name in makers))
+        logits = model.head(pooled)
+    seen = Pass(model, images, pooled.detach(), logits, [block.detach() for block in blocks], start)
+    return {"penultimate": seen.penultimate, "logits": logits.detach()} | {name: make(seen) for name, make in makers.items()}
 
 
 def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
@@ -115,7 +117,7 @@ def _maker(need: str) -> Callable[[Pass], Tensor]:
         return MAKERS[need]
     if match := _ODIN.match(need):
         temperature, eps = float(match[1]), float(match[2])
-        return lambda seen: odin(seen.model, seen.images, temperature, eps)
+        return lambda seen: odin(seen.model, seen.images, temperature, eps, seen.logits)
     raise UserError(f"unknown need {need!r}; known: {', '.join((*BASIC, 'labels', *MAKERS))}, odin:T=...,eps=...")
 
 
@@ -157,16 +159,20 @@ MAKERS: dict[str, Callable[[Pass], Tensor]] = {
 }
 
 
-def odin(model: Classifier, batch: Float[Tensor, "batch 3 height width"], temperature: float, eps: float) -> Tensor:
-    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64."""
+def odin(model: Classifier, images: Float[Tensor, "batch 3 height width"], temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
+    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64.
+
+    `logits` of a pass that was made already are taken over; with a step they must carry their graph back to `images`.
+    """
     if eps:
-        images = batch.clone().requires_grad_()
-        logits = model(images) / temperature
-        loss = F.cross_entropy(logits, logits.argmax(1), reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, images)
-        batch = batch - eps * gradient.sign()
+        if logits is None:
+            images = images.clone().requires_grad_()
+            logits = model(images)
+        loss = F.cross_entropy(logits / temperature, logits.argmax(1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images, retain_graph=True)  # another ODIN setting may follow
+        images, logits = images.detach() - eps * gradient.sign(), None
     with torch.no_grad():
-        logits = model(batch).double() / temperature
+        logits = (model(images) if logits is None else logits.detach()).double() / temperature
     return logits.softmax(1).amax(1)
 
 

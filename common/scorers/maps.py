@@ -86,9 +86,12 @@ class Null(NamedTuple):
 
 def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each column: how many reference values are <= and >= each value."""
-    columns = range(values.shape[1])
-    at_most = np.stack([np.searchsorted(ascending[:, c], values[:, c], side="right") for c in columns], axis=1)
-    less = np.stack([np.searchsorted(ascending[:, c], values[:, c], side="left") for c in columns], axis=1)
+    at_most, less = np.empty(values.shape, dtype=np.int64), np.empty(values.shape, dtype=np.int64)
+    for c, (column, reference) in enumerate(zip(np.ascontiguousarray(values.T), np.ascontiguousarray(ascending.T), strict=True)):
+        at_most[:, c] = found = np.searchsorted(reference, column, side="right")
+        less[:, c] = found
+        tied = np.flatnonzero((found > 0) & (reference[np.maximum(found - 1, 0)] == column))  # the others have as many below as at most
+        less[tied, c] = np.searchsorted(reference, column[tied], side="left")
     return at_most, len(ascending) - less
 
 

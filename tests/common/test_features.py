@@ -47,7 +47,7 @@ def test_one_pass_serves_every_need_but_odin_and_jigsaw(model, images):
     assert len(calls) == 1
     extract(model, images, ALL, batch_size=30, **QUIET)
     hook.remove()
-    assert len(calls) == 1 + 1 + 1 + 2 + 1  # the pass; jigsaw; ODIN with a step: two; ODIN without: one
+    assert len(calls) == 1 + 1 + 1 + 1  # the pass, from which ODIN takes its gradient; jigsaw; ODIN after its step. ODIN without a step: none
 
 
 def test_block_norms_and_channel_maxima_are_those_of_the_scorers_reference(model, images):
