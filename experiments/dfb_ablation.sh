@@ -63,7 +63,7 @@ via32           --protocol via32
 case $set in
   shapes) pretrain=(shapes) against=(--score-against truth) variants+="true-masks             | --pixel-labels truth" ;;
   cifar10)
-    need_sets cifar10
+    need_sets cifar10/train
     pretrain=(cifar10-quick --limit 25000) train=(--preset quick)
     test+=(--ood $(python -m common.data found isun cifar100 svhn textures places365 textures-10 miniplaces-2500)) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;

@@ -14,7 +14,7 @@ finetune=() score=(--scorers energy react) lengths=(3 6 24)
 case $set in
   shapes) pretrain=(shapes) truth=(locations-truth) ;;
   cifar10)
-    need_sets cifar10
+    need_sets cifar10/train
     pretrain=(cifar10-quick --limit 25000) finetune=(--epochs 6) truth=() lengths=(2 4 16)
     score+=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500)) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;

@@ -14,7 +14,7 @@ delta=(.001 .003 .005 .007 .01 .012 .02 .05 .1 .5 1.01) mu=(0 .5 1 1.5 2 2.5 3 3
 case $set in
   shapes) pretrain=(shapes) ;;
   cifar10)
-    need_sets cifar10
+    need_sets cifar10/train
     pretrain=(cifar10-quick --limit 25000) finetune=(--epochs 6)
     score+=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500)) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;

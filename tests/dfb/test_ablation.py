@@ -1,0 +1,46 @@
+"""One line a variant, from manifests and from results."""
+
+import csv
+import json
+
+import pytest
+
+from common.errors import UserError
+from dfb.ablation import report
+
+
+def results(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, ["method", "scorer", "ood_set", "auroc", "id_accuracy"])
+        writer.writeheader()
+        writer.writerows(dict(zip(writer.fieldnames, cell)) for cell in cells)
+    return path
+
+
+def test_results_are_means_over_sets_and_seeds_by_folder_or_file(tmp_path):
+    files = []
+    for seed, shift in ((0, 0.0), (1, 0.1)):
+        files.append(results(
+            tmp_path / f"seed-{seed}/theta-0.3/results.csv",
+            ("vanilla", "energy", "svhn", 0.1, 0.5), ("DFB, S_h alone", "energy", "svhn", 0.5 + shift, 0.9), ("DFB, S_h alone", "energy", "isun", 0.7 + shift, 0.9),
+            ("DFB, S_h alone", "energy", "shapes-backgrounds", 0.0, 0.9), ("DFB +", "energy", "svhn", 0.4, 0.9), ("DFB + softplus", "energy", "svhn", 0.0, 0.9),
+            ("background alone", "+", "svhn", 0.25, 0.9), ("background alone", "-", "svhn", 0.75, 0.9),
+        ))  # fmt: skip
+    files.append(results(tmp_path / "seed-0/default/T=5.csv", ("DFB, S_h alone (via32)", "energy", "svhn", 0.3, 0.8)))
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in report(files, ["auroc"]).splitlines()[2:]]
+    assert lines[0] == ["variant", "DFB, S_h alone", "DFB +", "S_b alone, +", "ID accuracy"]
+    assert lines[2] == ["theta-0.3", "65.00 ± 7.07", "40.00 ± 0.00", "25.00 ± 0.00", "90.00 ± 0.00"] and lines[3] == ["T=5", "30.00", "-", "-", "80.00"]
+
+
+def test_manifests_show_counts_and_the_truth_where_it_is_known(tmp_path):
+    counts = {"foreground_share": 0.4, "empty_share": 0.0, "full_share": 0.0, "predicted_differs_share": 0.25}
+    files = []
+    for name, extra in (("blur", {}), ("default", {"against_truth": {"iou": 0.5, "mean_image_iou": 0.25, "precision": 0.75, "recall": 1.0}})):
+        files.append(tmp_path / name / "masks/manifest.json")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_text(json.dumps({"counts": counts | extra}))
+    blur, default = report(files, ["auroc"]).splitlines()[4:]
+    assert blur.replace(" ", "") == "|blur|40.00|0.00|0.00|25.00|-|-|-|-|" and default.replace(" ", "").endswith("|50.00|25.00|75.00|100.00|")
+    with pytest.raises(UserError, match="not both"):
+        report([files[0], tmp_path / "r.csv"], ["auroc"])
