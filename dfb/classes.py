@@ -1,0 +1,50 @@
+"""AUROC against the number of ID classes, a panel an OOD set (DFB Fig. 7), from results that are there.
+
+    python -m dfb.classes runs/papers/dfb/imagenet1k*/seed-*/dfb/results-own.csv --out FIGURES
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from common.data.datasets import parse
+from common.errors import UserError, command
+from common.figures import CYCLE, STYLES, save
+from common.runs import formatter
+from common.tables import read_rows, title
+
+LINES = (("vanilla", "energy"), ("DFB, S_h alone", "energy"), ("DFB +", "energy"), ("DFB -", "energy"))
+
+
+def class_count(id_set: str) -> int | None:
+    """C of imagenet1k:C=200,seed=0; 1,000 for imagenet1k itself; None for other sets."""
+    name, options = parse(id_set)
+    return int(options.get("C", 1000)) if name == "imagenet1k" else None
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m dfb.classes", description=__doc__, formatter_class=formatter)
+    made.add_argument("results", nargs="+", type=Path, help="CSV files of dfb.evaluate with imagenet1k:C=... as ID set")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for classes.png and .pdf")
+    arguments = made.parse_args()
+    rows = [row for row in read_rows(arguments.results) if class_count(row["id_set"]) is not None]
+    if not rows:
+        raise UserError("no row has imagenet1k as ID set: nothing to draw against the number of classes")
+    sets = list(dict.fromkeys(row["ood_set"] for row in rows))
+    figure, axes = plt.subplots(1, len(sets), figsize=(3 * len(sets), 3), squeeze=False, sharey=True)
+    for axis, name in zip(axes[0], sets):
+        for line, colour, style in zip(LINES, CYCLE, STYLES):
+            mine = [row for row in rows if (row["method"], row["scorer"]) == line and row["ood_set"] == name]
+            counts = sorted({class_count(row["id_set"]) for row in mine})
+            means = [100 * np.mean([float(row["auroc"]) for row in mine if class_count(row["id_set"]) == count]) for count in counts]
+            axis.plot(counts, means, style, marker="o", color=colour, label=f"{line[1]}, {line[0]}")
+        axis.set(xlabel="ID classes", title=f"OOD {title(name)}")
+    axes[0, 0].set_ylabel("AUROC, percent; mean over seeds")
+    axes[0, 0].legend(fontsize=7)
+    print(save(figure, arguments.out / "classes"))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,53 @@
+"""Average AUROC of every method, the paper's and ours side by side (LBF Fig. 3).
+
+    python -m lbf.bars runs/*/results.csv --paper lbf/paper/table1.csv --out FIGURES
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from common.errors import UserError, command
+from common.figures import BLUE, ORANGE, save
+from common.paper_tables import AVERAGE, Table, join, read_printed, set_title
+from common.runs import formatter
+from common.tables import read_rows
+
+
+def draw(axis: plt.Axes, table: Table) -> None:
+    """One panel: a pair of bars a row of the printed table; ours with its deviation over seeds. The axis does not start at 0, and says so."""
+    cells = [(row[0], table.cells[row, AVERAGE, "auroc"]) for row in table.rows]
+    cells = [(name, cell) for name, cell in cells if cell.paper is not None or cell.values]
+    for k, (_, cell) in enumerate(cells):
+        if cell.paper is not None:
+            axis.bar(k - 0.2, cell.paper, 0.38, color=BLUE, label="paper" if k == 0 else None)
+        if cell.mean is not None:
+            axis.bar(k + 0.2, cell.mean, 0.38, yerr=cell.std, color=ORANGE, hatch="//", edgecolor="white", label="ours")
+    values = [v for _, cell in cells for v in (cell.paper, cell.mean) if v is not None]
+    low = max(0, 5 * int(min(values) / 5) - 5)
+    axis.set(ylim=(low, 100), xticks=range(len(cells)), ylabel=f"average AUROC, percent (axis from {low})", title=f"ID {set_title(table.id_set)}, {table.backbone}")
+    axis.set_xticklabels([name for name, _ in cells], rotation=60, ha="right", fontsize=7)
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    axis.legend(handles.values(), handles.keys(), fontsize=7, loc="upper left", ncols=2)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m lbf.bars", description=__doc__, formatter_class=formatter)
+    made.add_argument("results", nargs="*", type=Path, help="CSV files of common.evaluate [none: the paper's alone]")
+    made.add_argument("--paper", nargs="+", type=Path, required=True, metavar="FILE", help="printed tables with AUROC columns")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bars.png and .pdf")
+    arguments = made.parse_args()
+    rows = read_rows(arguments.results)
+    tables = [table for path in arguments.paper for table in join(read_printed(path), rows)]
+    tables = [table for table in tables if "auroc" in table.metrics and any(key[1] == AVERAGE for key in table.cells)]
+    if not tables:
+        raise UserError(f"no average AUROC in {', '.join(map(str, arguments.paper))}")
+    figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.6), squeeze=False)
+    for axis, table in zip(axes[0], tables):
+        draw(axis, table)
+    print(save(figure, arguments.out / "bars"))
+
+
+if __name__ == "__main__":
+    command(main)

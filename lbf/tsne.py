@@ -1,0 +1,93 @@
+"""Where pooled ID, pooled OOD and local background features lie (LBF Fig. 2).
+
+    python -m lbf.tsne RUN/pretrained/checkpoint.pt --ood isun --out FIGURES
+
+Beside the paper's three groups stand locations that Eq. 5 does not select, and a second panel with all vectors scaled to length 1: pooled vectors
+are shorter than local ones, which alone can part them. The numbers in the titles are measured in the features and not in the picture.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from common import checkpoint, data, runs
+from common.errors import command
+from common.figures import BLACK, ORANGE, PINK, save
+from common.seeds import generator
+from common.tables import title
+from common.tsne import Group, draw, embed, nearest, unit
+from lbf.loss import background_mask
+
+POINTS = 500  # of each group, so that a picture takes seconds
+
+
+@torch.no_grad()
+def vectors_of(model, images, device: torch.device, delta: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not. Without labels the last two are empty."""
+    pooled, chosen, others = [], [], []
+    for start, pixels in zip(range(0, len(images), 250), images.batches(250)):
+        feature_map = model.feature_map(pixels.to(device).float() / 255)
+        pooled.append(model.pool(feature_map).cpu())
+        if delta is not None:
+            mask = background_mask(model.local_logits(feature_map), images.labels[start : start + len(pixels)].to(device), delta)
+            local = feature_map.permute(0, 2, 3, 1)
+            chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
+    join = lambda parts: torch.cat(parts) if parts else torch.empty(0, model.channels)  # noqa: E731
+    return join(pooled).numpy(), *(draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others")))
+
+
+def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor:
+    return rows[torch.randperm(len(rows), generator=generator(0, f"t-SNE {use}"))[:count]]
+
+
+def figure_of(id_images, ood_images, model, delta: float, device: torch.device, names: tuple[str, str]) -> tuple[plt.Figure, dict[str, Any]]:
+    """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
+    pooled, selected, others = vectors_of(model, id_images, device, delta)
+    ood, _, _ = vectors_of(model, ood_images, device, None)
+    groups = [
+        Group(f"ID {names[0]}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
+        Group("local, others", others, PINK, "v"), Group(f"OOD {names[1]}", ood, BLACK, "x"),
+    ]  # fmt: skip
+    groups = [group for group in groups if len(group.vectors)]
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.9))
+    numbers: dict[str, Any] = {"n": {group.name: len(group.vectors) for group in groups}, "delta": delta}
+    for axis, said, change in ((axes[0], "as they are", lambda v: v), (axes[1], "scaled to length 1", unit)):
+        changed = [Group(g.name, change(g.vectors), g.colour, g.marker, g.shades) for g in groups]
+        shares = {"selected": nearest(change(ood), change(selected), change(pooled)) if len(selected) else None, "others": nearest(change(ood), change(others), change(pooled)) if len(others) else None}
+        numbers[said] = {f"ood_neighbours_{name}_not_pooled_id": share for name, share in shares.items()}
+        percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
+        draw(axis, changed, embed(changed), f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure, numbers
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=runs.formatter)
+    made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
+    made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
+    made.add_argument("--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
+    made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
+    runs.add_data_argument(made)
+    runs.add_device_argument(made)
+    arguments = made.parse_args()
+    model, facts = checkpoint.load_finished(arguments.checkpoint)
+    data.check_ood(arguments.ood, facts["id_set"])
+    device, transform = runs.device_of(arguments), runs.transform_from_facts(facts)
+    load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
+    delta = 1 / model.classes if arguments.delta is None else arguments.delta
+    names = (title(facts["id_set"]), title(arguments.ood))
+    figure, numbers = figure_of(load(facts["id_set"]), load(arguments.ood), model.to(device), delta, device, names)
+    figure.suptitle(f"{facts['method']}, {model.name}, seed {facts['seed']}", fontsize=9)
+    path = save(figure, arguments.out / "t-sne")
+    checkpoint.write_atomically(path.with_suffix(".json"), lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
+    print(path)
+
+
+if __name__ == "__main__":
+    command(main)
