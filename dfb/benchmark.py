@@ -130,14 +130,14 @@ def measure(options: argparse.Namespace, classes: int) -> list[list[str]]:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m dfb.benchmark", description=__doc__, formatter_class=runs.formatter)
-    made.add_argument("--backbone", default="bit-r50x1", help="[bit-r50x1]")
-    made.add_argument("--classes", nargs="+", type=int, default=[10, 100], metavar="K", help="[10 100]")
-    made.add_argument("--image-size", type=int, default=128, metavar="PX", help="[128]")
+    made.add_argument("--backbone", default="bit-r50x1", metavar="NAME", help="network, as for common.pretrain [bit-r50x1: DFB]")
+    made.add_argument("--classes", nargs="+", type=int, default=[10, 100], metavar="K", help="ID classes; the head has one more [10 100: CIFAR]")
+    made.add_argument("--image-size", type=int, default=128, metavar="PX", help="side of images and targets, in pixels [128: DFB]")
     made.add_argument("--batch-size", type=int, default=16, metavar="N", help="images a step [16; the paper trains with 128]")
     made.add_argument("--repeats", type=int, default=5, metavar="N", help="timed steps of each kind [5]")
     made.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on a CPU [its own choice]")
     made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
-    made.add_argument("--skip-features-first", action="store_true", help="it takes 2,048 / (K + 1) times the memory of the others")
+    made.add_argument("--skip-features-first", action="store_true", help="leave it out: it takes 2,048 / (K + 1) times the memory of the others")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ... [auto: a GPU where there is one]")
     return made
 
