@@ -45,5 +45,7 @@ if [ "$set" = shapes ]; then
 fi
 echo
 python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --out "$out/table.md"
+python -m common.report "$out"/{pretrained,control,lbf} --out "$out/report.html" --limit 500 --cache "$out/features" --quiet >/dev/null
 echo
+echo "to be opened in a browser: $out/report.html"
 echo "written: $out/table.md  $out/*/results.csv  $out/figures/*.png  (recipes, logs and checkpoints: $out/*/)"

@@ -84,8 +84,14 @@ class Null(NamedTuple):
     fisher: np.ndarray  # images
 
 
+FEW_PAIRS = 2048
+
+
 def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each column: how many reference values are <= and >= each value."""
+    if len(values) * len(ascending) <= FEW_PAIRS:  # comparing all pairs costs less than a search a column
+        pairs = values[:, None, :], ascending[None, :, :]
+        return (pairs[1] <= pairs[0]).sum(axis=1), (pairs[1] >= pairs[0]).sum(axis=1)
     at_most, less = np.empty(values.shape, dtype=np.int64), np.empty(values.shape, dtype=np.int64)
     for c, (column, reference) in enumerate(zip(np.ascontiguousarray(values.T), np.ascontiguousarray(ascending.T), strict=True)):
         at_most[:, c] = found = np.searchsorted(reference, column, side="right")

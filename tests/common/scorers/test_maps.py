@@ -3,15 +3,14 @@ import doctest
 import numpy as np
 import pytest
 
-import common.scorers.maps
 from common.errors import UserError
 from common.features import Features
-from common.scorers import SCORERS, scorer
+from common.scorers import SCORERS, maps, scorer
 from common.scorers.maps import FEWEST, norm_ratio
 
 
 def test_the_reference_for_the_extras_runs():
-    found = doctest.testmod(common.scorers.maps)
+    found = doctest.testmod(maps)
     assert found.attempted >= 6 and found.failed == 0
 
 
@@ -95,3 +94,14 @@ def test_masf_refuses_rows_it_cannot_split_and_a_single_image():
         scorer("masf:classes=none").fit(bad)
     with pytest.raises(UserError, match="MaSF needs at least two training images, got 1"):
         scorer("masf:classes=none").fit(TOY_TEST)
+
+
+def test_masf_counts_are_the_same_by_pairs_and_by_search(monkeypatch):
+    rng = np.random.default_rng(0)
+    values, reference = rng.integers(0, 6, (15, 7)).astype(float), np.sort(rng.integers(0, 6, (40, 7)).astype(float), axis=0)  # many ties
+    by_pairs = maps._counts(values, reference)
+    monkeypatch.setattr(maps, "FEW_PAIRS", 0)
+    by_search = maps._counts(values, reference)
+    for one, other in zip(by_pairs, by_search):
+        assert np.array_equal(one, other)
+    assert np.array_equal(by_search[0][:, 0], [(reference[:, 0] <= v).sum() for v in values[:, 0]])
