@@ -1,5 +1,6 @@
 """One way to refuse bad input: a single line on stderr, exit code 2, no traceback."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -18,7 +19,8 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")  # under torchrun the process that found the fault says so, and takes the others down
+        print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from common import checkpoint, data, provenance, runs, tables
+from common import checkpoint, data, distributed, provenance, runs, tables
 from common.errors import UserError, command
 from common.features import FeatureCache, Features, Head
 from common.metrics import auroc, bootstrap, fpr_at_tpr, summary
@@ -95,10 +95,16 @@ class Scored:
             self.model, images, sorted(needs), batch_size=self.arguments.batch_size, device=self.device, progress=not self.arguments.quiet
         )
 
-    def fit(self) -> dict[str, Any]:
-        """Every scorer fitted on the ID training images, which are passed through the network only if some scorer needs them."""
+    def train_features(self) -> Features | None:
+        """Of the ID training images, which are passed through the network only if some scorer needs them."""
         needs = {need for scorer in self.scorers.values() for need in scorer.train_needs}
-        train = self.features(self.load(self.facts["id_set"], "train", self.facts["limit"]), needs) if needs else None
+        return self.features(self.load(self.facts["id_set"], "train", self.facts["limit"]), needs) if needs else None
+
+    def fit(self) -> dict[str, Any]:
+        """Every scorer fitted on the ID training images."""
+        return self.fit_on(self.train_features())
+
+    def fit_on(self, train: Features | None) -> dict[str, Any]:
         head = Head.of(self.model)
         return {name: scorer.fit(train, head) for name, scorer in self.scorers.items()}
 
@@ -139,7 +145,8 @@ class Scores:
         return dict(zip(INTERVALS, (*fpr, *area)))
 
 
-def score_checkpoint(arguments: argparse.Namespace) -> Scores:
+def score_checkpoint(arguments: argparse.Namespace) -> Scores | None:
+    """Every row of one checkpoint. Over several processes all pass their share of the images, and rank 0 alone scores; the others get None."""
     model, facts = checkpoint.load_finished(arguments.checkpoint)
     if facts.get("extra_classes"):
         raise UserError(f"{arguments.checkpoint} has a background class; score it with python -m dfb.evaluate")
@@ -147,12 +154,14 @@ def score_checkpoint(arguments: argparse.Namespace) -> Scores:
     scored = Scored(model, facts, scorer_names(arguments.scorers), arguments)
     sets = [scored.load(name, "test", arguments.limit) for name in names]  # missing data is named before any pass
     id_images = scored.load(facts["id_set"], "test", arguments.limit)
-    functions = scored.fit()
+    train, id_features, *ood = [scored.train_features(), *(scored.features(images, scored.needs) for images in (id_images, *sets))]
+    if not distributed.is_main():
+        return None
     options = {name: repr(scorer) for name, scorer in scored.scorers.items()}
-    scores = Scores(functions, scored.features(id_images, scored.needs), options, arguments.bootstrap)
+    scores = Scores(scored.fit_on(train), id_features, options, arguments.bootstrap)
     shared = row_facts(scored, id_images, scores.accuracy, arguments.method)
-    for name, images in zip(names, sets, strict=True):
-        scores.add(name, scored.features(images, scored.needs), shared | set_facts(name, images))
+    for name, images, features in zip(names, sets, ood, strict=True):
+        scores.add(name, features, shared | set_facts(name, images))
     return scores
 
 
@@ -189,6 +198,8 @@ def main() -> None:
         raise UserError("give a checkpoint, or --features FILE, and not both")
     started = time.monotonic()
     scores = score_checkpoint(arguments) if arguments.features is None else score_arrays(arguments)
+    if scores is None:
+        return
     seconds = round(time.monotonic() - started, 1)
     out = arguments.out or (arguments.checkpoint or arguments.features).with_name("results.csv")
     write_rows(out, [row | {"seconds": seconds} for row in scores.rows])

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from common import checkpoint
+from common import checkpoint, distributed
 from common.backbones import Classifier
 from common.errors import UserError
 from common.recipes import digest
@@ -59,23 +59,25 @@ def extract(
 ) -> Features:
     """Features of a set, in eval mode: one forward pass for everything; ODIN with a step adds a gradient pass, jigsaw norms a forward pass.
 
-    `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Raises UserError for an unknown need.
+    `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Over several processes each passes a range of
+    the images, and rank 0 alone gets all of them (the others their own range, without labels). Raises UserError for an unknown need.
     """
     extras = [need for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")]
     makers = {need: _maker(need) for need in extras}
     model = model.to(device).eval()
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*BASIC, *extras)}
-    bar = tqdm(total=len(images), desc=images.name, unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
-    start = 0
+    mine = distributed.share(torch.arange(len(images)))
+    bar = tqdm(total=len(mine), desc=images.name, unit="image", disable=not (progress and distributed.is_main()), file=sys.stderr, mininterval=1.0, leave=False)
+    start = int(mine[0]) if len(mine) else 0
     with bar:
-        for pixels in images.batches(batch_size):
+        for pixels in images.batches(batch_size) if distributed.world() == 1 else images.whole_batches(mine, batch_size):
             batch = pixels.to(device, non_blocking=True).float() / 255
             for name, values in _one_batch(model, batch, start, makers).items():
                 parts[name].append(values.cpu().numpy())
             start += len(batch)
             bar.update(len(batch))
-    arrays = {name: np.concatenate(rows) for name, rows in parts.items()}
-    labels = None if images.labels is None else images.labels.cpu().numpy()
+    arrays = distributed.gather({name: np.concatenate(rows) for name, rows in parts.items()})
+    labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
     return Features(arrays.pop("penultimate"), arrays.pop("logits"), labels, arrays)
 
 
@@ -189,14 +191,15 @@ class FeatureCache:
             return extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
         place = self.folder / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
         found = {name: array for name in names if (array := _read(_file(place, name), len(images))) is not None}
+        distributed.wait()  # all have looked before one of them writes
         if len(found) < len(names):
             made = extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
             fresh = {"penultimate": made.penultimate, "logits": made.logits, **made.extras}
             for name in names:
-                if name not in found:
+                if name not in found and distributed.is_main():
                     _write(_file(place, name), fresh[name])
             found = fresh | found
-        labels = None if images.labels is None else images.labels.cpu().numpy()
+        labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
         return Features(found.pop("penultimate"), found.pop("logits"), labels, found)
 
 

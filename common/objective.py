@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from common.backbones import Classifier
 from common.data.augment import augment, mixup
+from common.distributed import over_batch
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class CrossEntropy(Objective):
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(batch.flat)
-        loss = F.cross_entropy(logits, batch.labels)
+        loss = over_batch(F.cross_entropy(logits, batch.labels), len(logits))
         return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, batch.labels)}
 
 
@@ -105,6 +106,7 @@ class Mixup(Objective):
         images, partner, share = mixup(batch.flat, self.alpha, clock.generator)
         logits, share = model(images), share.to(images.dtype)
         loss = share * F.cross_entropy(logits, batch.labels) + (1 - share) * F.cross_entropy(logits, batch.labels[partner])
+        loss = over_batch(loss, len(logits))
         larger = torch.where(share >= 0.5, batch.labels, batch.labels[partner])
         return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, larger)}
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from common import data
+from common import data, distributed
 from common.backbones import CIFAR10_STATS, CIFAR100_STATS, HALF_STATS, IMAGENET_STATS, Stats
 from common.data.folders import FolderImages
 from common.data.transforms import CIFAR, IMAGENET, Transform
@@ -69,7 +69,7 @@ def training_images(id_set: str, transform: Transform, arguments: argparse.Names
     images = data.load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
     if images.labels is None:
         raise UserError(f"{id_set} has no labels; training needs them")
-    return replace(images, on_corrupt=arguments.on_corrupt) if isinstance(images, FolderImages) else images
+    return replace(images, on_corrupt=getattr(arguments, "on_corrupt", "stop")) if isinstance(images, FolderImages) else images
 
 
 def prepare_recipe(recipe: R, device: torch.device) -> R:
@@ -78,6 +78,6 @@ def prepare_recipe(recipe: R, device: torch.device) -> R:
 
 
 def device_of(arguments: argparse.Namespace) -> torch.device:
-    device = pick_device(arguments.device)
+    device = distributed.start(pick_device(arguments.device))
     torch.backends.cudnn.benchmark = device.type == "cuda"
     return device

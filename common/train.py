@@ -9,18 +9,21 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common import checkpoint
 from common.backbones import Classifier
 from common.data.augment import Augmentation
 from common.data.images import Images
+from common.distributed import global_sum, is_main, share, wait, world
 from common.errors import UserError
 from common.objective import Batch, Clock, Objective, named_parameters
 from common.recipes import as_plain, check, choice, digest, number, numbers, switch
@@ -48,6 +51,7 @@ class TrainRecipe:
     flip: bool = switch(True, why="random horizontal flip; LBF's setting")
     jitter: bool = switch(False, why="colour jitter .4/.4/.4/.1 with probability 0.8; LBF pre-training only, strengths from TagFog's code")
     bn: str = choice("train", ("train", "frozen"), why="batch norm: batch statistics, or running statistics left as they are")
+    sync_bn: bool = switch(False, why="over several processes, batch statistics of the global batch instead of each process's own")
     precision: str = choice("auto", ("auto", "float32", "bf16"), why="of the network's body; auto: bf16 where the hardware has it. Losses are float32")
     channels_last: bool = switch(True, why="memory format; faster convolutions")
 
@@ -93,6 +97,15 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def whole(mine: Tensor, count: int) -> Tensor:
+    """A global batch of `count` images with this process's in their places and zeros elsewhere: every process draws for all images, so that
+    each image gets what it would have got in one process. Augmenting zeros costs little beside the network."""
+    if world() == 1:
+        return mine
+    rows = share(torch.arange(count))
+    return torch.zeros((count, *mine.shape[1:]), dtype=mine.dtype, device=mine.device).index_copy_(0, rows.to(mine.device), mine)
 
 
 class Step(nn.Module):
@@ -144,6 +157,9 @@ class Run:
     def __init__(self, model: Classifier, objective: Objective, images: Any, recipe: TrainRecipe, folder: Path, seed: int, device: torch.device):
         self.folder, self.seed, self.device, self.recipe = folder, seed, device, recipe
         self.batches = len(images) // recipe.batch_size if recipe.drop_last else math.ceil(len(images) / recipe.batch_size)
+        last = len(images) % recipe.batch_size
+        if min(recipe.batch_size, recipe.batch_size if recipe.drop_last or not last else last) < world():
+            raise UserError(f"each of the {world()} processes needs an image in every batch: batch_size {recipe.batch_size}, last batch {last or recipe.batch_size}; try --drop-last")
         if self.batches == 0:
             raise UserError(f"batch_size must be at most the number of training images, {len(images)}, got {recipe.batch_size}")
         self.steps = recipe.steps or recipe.epochs * self.batches
@@ -153,6 +169,8 @@ class Run:
         self.images = images.to(device) if isinstance(images, Images) else images
         # A resized crop of a set that is read from files is cut from the file, not from the shrunk image.
         self.cuts_files = recipe.crop == "resized" and not isinstance(images, Images) and not objective.whole_images
+        if recipe.sync_bn and world() > 1:
+            model.body = nn.SyncBatchNorm.convert_sync_batchnorm(model.body)
         self.model = model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
         self.model.bf16 = recipe.precision == "bf16"
         self.objective = objective.to(device)
@@ -183,7 +201,7 @@ class Run:
         self.log = Log({name: pair.to(self.device) for name, pair in state["log"].items()})
 
     def check_finite(self) -> None:
-        bad = int(self.first_bad)
+        bad = int(self.first_bad)  # a gradient that is not finite reaches every process, so each finds it by itself, at most a step later
         if bad >= 0:
             rate = self.recipe.lr * learning_rate_factor(self.recipe, bad, self.steps)
             raise UserError(f"the loss is not finite at step {bad} (epoch {bad // self.batches}), learning rate {rate:g}; try a lower lr")
@@ -194,13 +212,16 @@ class Run:
         size, done = self.recipe.batch_size, self.step - epoch * self.batches
         last = min(self.batches, self.steps - epoch * self.batches)
         order = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))[done * size : last * size]
-        if self.cuts_files:
-            batches = self.images.training_batches(order, size, derive(self.seed, "decoding", epoch), (self.recipe.area_low, 1.0))
-        else:
-            batches = self.images.whole_batches(order, size)
-        for index, pixels in zip(order.split(size), batches, strict=True):
+        mine = [share(rows) for rows in order.split(size)]
+        for index, pixels in zip(order.split(size), self.read(mine, epoch), strict=True):
             self.train_step(network, index, pixels, epoch)
             after_batch()
+
+    def read(self, batches: list[Tensor], epoch: int) -> Iterator[Tensor]:
+        """The pixels of each of `batches`, rows of the training set."""
+        if self.cuts_files:
+            return self.images.training_batches(batches, 0, derive(self.seed, "decoding", epoch), (self.recipe.area_low, 1.0))
+        return self.images.whole_batches(batches)
 
     def train_step(self, network: nn.Module, index: Tensor, pixels: Tensor, epoch: int) -> None:
         factor = learning_rate_factor(self.recipe, self.step, self.steps)
@@ -219,9 +240,11 @@ class Run:
 
     def batch(self, index: Tensor, pixels: Tensor) -> Batch:
         draw = generator(self.seed, "augmentation", self.step, self.device)
-        pixels = pixels.to(self.device, non_blocking=True)
+        pixels = whole(pixels.to(self.device, non_blocking=True), len(index))
         how = replace(self.recipe.augmentation, crop="none") if self.cuts_files else self.recipe.augmentation
         views, masks = zip(*(self.objective.augment(pixels, index, how, draw) for _ in range(self.objective.views)))
+        views, masks = [share(view) for view in views], [None if mask is None else share(mask) for mask in masks]
+        index = share(index)
         if self.recipe.channels_last:
             views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         images = views[0].unsqueeze(0) if len(views) == 1 else torch.stack(views)
@@ -240,18 +263,24 @@ def fit(
     """
     here = Run(model, objective, images, recipe, run, seed, device)
     known = _resume(here)
+    wait()  # all have read the checkpoint before one of them writes
     if known == "finished":
         return model.eval()
-    write_json(run / "recipe.json", {"recipe": as_plain(recipe), "seed": seed, "objective": type(objective).__name__, "data": images.digest})
+    if is_main():
+        write_json(run / "recipe.json", {"recipe": as_plain(recipe), "seed": seed, "objective": type(objective).__name__, "data": images.digest})
     facts = {**(facts or {}), "seed": seed, "train_data": images.name, "train_data_sha256": images.digest, "run_identity": here.identity}
     if known == "new":
         objective.prepare(model, here.images)
-    network = Step(model, objective)
+    network: nn.Module = Step(model, objective)
+    if world() > 1:
+        network = DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
     clock = {"saved": time.monotonic(), "started": time.monotonic() - here.seconds}
-    bar = tqdm(total=here.steps, initial=here.step, desc=run.name, unit="step", disable=not progress, file=sys.stderr, mininterval=1.0)
+    bar = tqdm(total=here.steps, initial=here.step, desc=run.name, unit="step", disable=not (progress and is_main()), file=sys.stderr, mininterval=1.0)
 
     def save(training: bool) -> None:
         here.check_finite()
+        if not is_main():
+            return
         here.seconds = time.monotonic() - clock["started"]
         checkpoint.save(
             here.path, model, recipe=as_plain(recipe), training=here.state() if training else None, seconds=here.seconds, **facts
@@ -276,14 +305,17 @@ def fit(
             bar.set_postfix_str(f"epoch {epoch + 1}/{here.epochs} " + " ".join(shown))
             save_if_due()
     save(training=False)
+    wait()  # who returns may read the checkpoint
     return model.eval()
 
 
 def _end_of_epoch(here: Run, epoch: int, started: float) -> dict[str, Any]:
     here.objective.after_epoch(here.model, Clock(epoch, here.epochs, here.step, here.batches, generator(here.seed, "objective", here.step)))
     rate = here.recipe.lr * learning_rate_factor(here.recipe, here.step - 1, here.steps)
+    here.log.sums = {name: global_sum(pair) for name, pair in here.log.sums.items()}
     line = {"epoch": epoch, "steps": here.step, "lr": rate, **here.log.means(), "seconds": round(time.monotonic() - started, 1)}
-    append_log(here.folder / "log.jsonl", epoch, line)
+    if is_main():
+        append_log(here.folder / "log.jsonl", epoch, line)
     here.log = Log()
     return line
 
@@ -298,6 +330,9 @@ def _resume(here: Run) -> str:
         print(f"{error}; training from the start", file=sys.stderr)
         return "new"
     if facts.get("run_identity") != here.identity:
+        wait()
+        if not is_main():
+            return "new"
         here.path.replace(here.path.with_name("checkpoint.old.pt"))
         print(f"{here.path}: recipe, seed, data or start weights have changed; it is now checkpoint.old.pt, training from the start", file=sys.stderr)
         return "new"

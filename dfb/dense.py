@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.backbones import Classifier
 from common.data.masks import IGNORE
+from common.distributed import global_mean
 from common.errors import UserError
 
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
@@ -86,9 +87,9 @@ def pixel_weights(targets: Int64[Tensor, "batch height width"], reduction: str, 
     """What each pixel counts: 0 if ignored, else 1 / counted pixels, of the batch or of the image times the images that have any."""
     counted = (targets != IGNORE).to(dtype)
     if reduction == "pixels":
-        return counted / counted.sum().clamp_min(1)
+        return global_mean(counted, counted.sum())
     of_image = counted.sum(dim=(1, 2), keepdim=True)
-    return counted / of_image.clamp_min(1) / (of_image > 0).sum().clamp_min(1)
+    return global_mean(counted / of_image.clamp_min(1), (of_image > 0).sum())
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from common import checkpoint, data, runs
+from common import checkpoint, data, distributed, runs
 from common.backbones import Classifier
 from common.cam import CamRecipe, class_attention
 from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
@@ -169,6 +169,8 @@ def write_masks(model: Classifier, facts: dict, weights: str, recipe: MaskRecipe
     }  # fmt: skip
     size, maker = tuple(images.size_px), Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)
     made = make_masks(arguments.out, identity, len(images), size, maker)
+    if not distributed.is_main():
+        return
     bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})
     counts: dict[str, Any] = count_masks(bits, made["predicted"], images.labels)
     if arguments.score_against == "truth":

@@ -20,6 +20,7 @@ from common import checkpoint, runs
 from common.backbones import Classifier
 from common.data.augment import Augmentation, augment
 from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
+from common.distributed import over_batch
 from common.errors import UserError, command
 from common.objective import Batch, Clock, Objective, accuracy, ratio
 from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick
@@ -84,7 +85,7 @@ class LBF(Objective):
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         feature_map = model.feature_map(batch.flat)
         logits = model.head(model.pool(feature_map))
-        ce = F.cross_entropy(logits, batch.labels)
+        ce = over_batch(F.cross_entropy(logits, batch.labels), len(logits))
         mask = self.select(model, feature_map.detach(), batch, clock)
         with torch.set_grad_enabled(self.recipe.lam > 0):  # the control's step is plain cross-entropy, bit for bit
             lff = background_norm_loss(feature_map, mask, self.recipe.mu, self.recipe.reduction, self.recipe.norm)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from common.distributed import global_mean
 from common.errors import UserError
 
 
@@ -32,11 +33,11 @@ def background_norm_loss(
     """
     excess = (local_norms(feature_map, norm) - mu).clamp_min(0) * mask
     if reduction == "batch":
-        return excess.sum() / mask.sum().clamp_min(1)
+        return global_mean(excess.sum(), mask.sum())
     if reduction != "image":
         raise UserError(f"reduction must be one of batch, image, got {reduction!r}")
     counts = mask.sum(dim=(1, 2))
-    return (excess.sum(dim=(1, 2)) / counts.clamp_min(1)).sum() / (counts > 0).sum().clamp_min(1)
+    return global_mean((excess.sum(dim=(1, 2)) / counts.clamp_min(1)).sum(), (counts > 0).sum())
 
 
 def local_norms(feature_map: Float[Tensor, "batch channels rows cols"], norm: str = "l2") -> Float[Tensor, "batch rows cols"]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.data.archives import Member
+from common.data.images import Rows, split
 from common.data.transforms import INTERPOLATIONS, Transform
 from common.errors import UserError
 
@@ -122,13 +123,13 @@ class FolderImages:
         """All images in order, a batch at a time, through the transform."""
         return self.whole_batches(torch.arange(len(self)), batch_size)
 
-    def whole_batches(self, order: Int64[Tensor, " chosen"], batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+    def whole_batches(self, order: Rows, batch_size: int = 0) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, a batch at a time, through the transform, as they are scored: no crop is drawn."""
         return self._stream(_Decoded(self.paths, self.transform), order, batch_size)
 
     def training_batches(
         self,
-        order: Int64[Tensor, " chosen"],
+        order: Rows,
         batch_size: int,
         seed: int,
         crop: tuple[float, float] = (0.08, 1.0),
@@ -141,8 +142,8 @@ class FolderImages:
         labels = self.labels if self.on_corrupt == "skip" else None
         return self._stream(_Cropped(self.paths, self.transform, seed, crop, labels), order, batch_size)
 
-    def _stream(self, images: Dataset, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
-        blocks = [block.tolist() for block in rows.split(batch_size)]
+    def _stream(self, images: Dataset, rows: Rows, batch_size: int) -> Iterator[Tensor]:
+        blocks = [block.tolist() for block in split(rows, batch_size)]
         workers = min(self.workers, len(blocks) - 1)  # one batch is not worth a process
         loader = DataLoader(images, batch_sampler=blocks, num_workers=max(0, workers), collate_fn=_stack)
         try:

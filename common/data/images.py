@@ -9,6 +9,13 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 
+Rows = Int64[Tensor, " chosen"] | list[Int64[Tensor, " _"]]  # rows to be cut into batches, or batches of rows
+
+
+def split(order: Rows, batch_size: int) -> list[Int64[Tensor, " _"]]:
+    return order if isinstance(order, list) else list(order.split(batch_size))
+
+
 @dataclass(frozen=True)
 class Images:
     """Images in memory, on any device.
@@ -51,10 +58,10 @@ class Images:
         """All images in order, a batch at a time."""
         return iter(self.pixels.split(batch_size))
 
-    def whole_batches(self, order: Int64[Tensor, " chosen"], batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
+    def whole_batches(self, order: Rows, batch_size: int = 0) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, a batch at a time, as they are scored."""
-        for index in order.to(self.pixels.device).split(batch_size):
-            yield self.pixels[index]
+        for index in split(order, batch_size):
+            yield self.pixels[index.to(self.pixels.device)]
 
     def _with(self, **changes) -> "Images":
         return Images(**({"name": self.name, "classes": self.classes, "facts": self.facts} | changes))

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from common.checkpoint import write_atomically
+from common.distributed import is_main, rank, wait, world
 from common.errors import UserError
 from common.recipes import digest
 
@@ -63,21 +64,20 @@ def make_masks(
 ) -> dict[str, np.ndarray]:
     """Write a folder of masks and return what was made: "bits", and one array for each other number an image.
 
-    `facts` are plain values that say what the masks are made of (network, recipe, images). `make(rows)` returns "masks" (images x height x
+    Over several processes each makes every so-many-th part. `facts` are plain values that say what the masks are made of (network, recipe, images). `make(rows)` returns "masks" (images x height x
     width) and other arrays, one entry a row. Parts that are there for the same facts are not made again. The manifest is the caller's last step.
     """
-    identity, arrays = digest(facts, count, list(size)), []
+    identity = digest(facts, count, list(size))
     manifest = folder / "manifest.json"
-    if manifest.exists() and _json(manifest).get("identity") != identity:
+    if is_main() and manifest.exists() and _json(manifest).get("identity") != identity:
         manifest.unlink()  # stale: from here on the folder is unfinished
-    for number, start in enumerate(range(0, count, PART)):
-        path = folder / f"part-{number:05}.npz"
-        part = _read_part(path, identity)
-        if part is None:
+    places = [(folder / f"part-{number:05}.npz", start) for number, start in enumerate(range(0, count, PART))]
+    for path, start in places[rank() :: world()]:
+        if _read_part(path, identity) is None:
             made = make(torch.arange(start, min(start + PART, count)))
-            part = {"bits": pack(made.pop("masks")), **made}
-            _write_part(path, part, identity)
-        arrays.append(part)
+            _write_part(path, {"bits": pack(made.pop("masks")), **made}, identity)
+    wait()
+    arrays = [_read_part(path, identity) for path, _ in places]
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 

@@ -1,0 +1,88 @@
+"""Several processes as one: what torchrun starts, on GPUs (NCCL) or CPUs (gloo). Without torchrun there is one process and nothing here does anything.
+
+    torchrun --nproc-per-node 4 -m lbf.finetune RUN/checkpoint.pt --out RUN2
+
+The batch size of a recipe is the global one; each process takes its share of every batch. A loss that is a mean over the batch is a mean over the
+global batch: methods write `global_mean(sum, count)`, and that is all they know of processes.
+"""
+
+import atexit
+import os
+import sys
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(minutes=60)  # how long a process waits for the others: rank 0 may be scoring, or hashing a large set
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this process writes files, prints, and shows progress."""
+    return rank() == 0
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the group torchrun made, if it made one; returns this process's own device. Ranks other than 0 print nothing on stdout."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or world() > 1:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
+    if not is_main():
+        sys.stdout = open(os.devnull, "w")
+    return device
+
+
+def share(rows: Tensor) -> Tensor:
+    """This process's rows: consecutive, as even as they can be, all ranks' together in order."""
+    return rows if world() == 1 else rows.tensor_split(world())[rank()]
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """Sum over all processes; no gradient passes through it."""
+    if world() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
+
+
+def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
+    """`total` over the global count (at least 1), such that the mean over processes, which is what data-parallel training takes of losses and
+    gradients, is the mean over the global batch. Averaging each process's own mean would weigh elements unequally where counts differ."""
+    count = torch.as_tensor(count, device=total.device)
+    return total * world() / global_sum(count).clamp_min(1) if world() > 1 else total / count.clamp_min(1)
+
+
+def over_batch(mean: Tensor, count: int) -> Tensor:
+    """The same for a mean over this process's `count` images that is there already."""
+    return mean if world() == 1 else global_mean(mean * count, count)
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if world() > 1:
+        dist.barrier()
+
+
+def gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every process's arrays joined in the order of ranks, on rank 0; the others get their own back."""
+    if world() == 1:
+        return arrays
+    parts: list | None = [None] * world() if is_main() else None
+    dist.gather_object(arrays, parts)
+    return arrays if parts is None else {name: np.concatenate([part[name] for part in parts]) for name in arrays}

@@ -1,0 +1,96 @@
+"""Two processes are one: same loss, same parameters, same features; and a process that is killed changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from common import checkpoint
+from common.data import load
+from lbf.loss import background_norm_loss
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+import distributed_runs  # noqa: E402
+
+
+def torchrun(*words, restarts: int = 0) -> subprocess.Popen:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*launch, *map(str, words)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> tuple[Path, Path]:
+    """The same runs in one process and in two."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    started = torchrun(ROOT / "tests" / "common" / "distributed_runs.py", two)
+    distributed_runs.main(one)
+    output, _ = started.communicate(timeout=300)
+    assert started.returncode == 0, output
+    return one, two
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(path / "checkpoint.pt")[0].state_dict()
+
+
+@pytest.mark.parametrize("name", ["plain", "lbf", "lbf-image", "dense"])
+def test_five_steps_in_two_processes_are_those_of_one(both, name):
+    one, two = (weights(folder / name) for folder in both)
+    start = distributed_runs.network(9 if name == "dense" else 8).state_dict()
+    moved = max((one[key] - start[key]).abs().max() for key in one if one[key].is_floating_point())
+    assert moved > 1e-3, "the steps did something"
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], rtol=0, atol=1e-6), key
+
+
+@pytest.mark.parametrize("name", ["plain", "lbf", "lbf-image", "dense"])
+def test_logged_numbers_are_those_of_one_process(both, name):
+    one, two = ([json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()] for folder in both)
+    assert len(one) == len(two) == 2
+    for a, b in zip(one, two):
+        assert a.keys() == b.keys()
+        assert all(a[key] == pytest.approx(b[key], abs=2e-6) for key in a if key != "seconds" and a[key] is not None)
+
+
+def test_features_are_joined_in_the_order_of_the_images(both):
+    one, two = (torch.load(folder / "features.pt") for folder in both)
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=1e-6), name
+
+
+def test_the_mean_of_the_processes_means_would_be_another_loss():
+    """What the tests above would not survive: shares of selected locations differ between the processes."""
+    images = load("shapes", "train", root=Path("."), limit=56)
+    model = distributed_runs.network(8).eval()
+    with torch.no_grad():
+        maps = model.feature_map(images.pixels[:24].float() / 255)
+        from lbf.loss import background_mask
+
+        mask = background_mask(model.local_logits(maps), images.labels[:24], 1 / 8)
+        whole = background_norm_loss(maps, mask, 0.1)
+        halves = [background_norm_loss(maps[part], mask[part], 0.1) for part in (slice(0, 12), slice(12, 24))]
+    assert mask[:12].sum() != mask[12:].sum() and abs(whole - sum(halves) / 2) > 1e-4
+
+
+def test_a_process_killed_in_the_middle_ends_with_the_tensors_of_an_undisturbed_run(tmp_path):
+    words = ["-m", "common.pretrain", "shapes", "--limit", "192", "--epochs", "4", "--batch-size", "32", "--save-every", "0", "--quiet", "--out"]
+    calm = torchrun(*words, tmp_path / "calm")
+    hit = torchrun(*words, tmp_path / "hit", restarts=1)
+    while not (tmp_path / "hit" / "checkpoint.pt").exists():
+        time.sleep(0.05)
+        assert hit.poll() is None
+    children = subprocess.run(["pgrep", "-P", str(hit.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    said = [process.communicate(timeout=300)[0] for process in (hit, calm)]
+    assert hit.returncode == calm.returncode == 0, said
+    assert "going on from step" in said[0]
+    one, other = weights(tmp_path / "calm"), weights(tmp_path / "hit")
+    assert all(torch.equal(one[key], other[key]) for key in one)
