@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # LBF and DFB together, which neither paper has: DFB on an LBF-tuned network; LBF's penalty on DFB's masks; S_b on LBF's features as they are.
 #
-#   bash experiments/combined.sh            generated benchmark: 9 runs, about 40 minutes a seed on two quiet CPU cores, 60 MB
-#   bash experiments/combined.sh cifar10    CIFAR-10, reduced (ResNet-18): hours a seed on a GPU, days on a CPU, 1 GB
+#   bash experiments/combined.sh            generated benchmark: 9 runs, about 20 minutes a seed on a quiet CPU core, 60 MB (estimated)
+#   bash experiments/combined.sh cifar10    CIFAR-10, reduced (ResNet-18): 9 runs, about 6 hours a seed on one core, 1 GB (estimated)
 #
 # No expectation: nobody has printed a number. First table: networks scored by themselves. Second: each with a background class, S_h alone, every sign,
 # S_b alone. "head-only" leaves the body as it is and trains the head alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh.

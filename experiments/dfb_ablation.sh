@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # DFB's choices one at a time: how masks are made, how the dense network is trained, how the scores are joined. Mask quality where the truth is known.
 #
-#   bash experiments/dfb_ablation.sh            generated benchmark: 26 networks, about 2.5 hours a seed on two quiet CPU cores, 150 MB
-#   bash experiments/dfb_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): hours a seed on a GPU, days on a CPU, 2 GB
-#   MASKS_ONLY=1 bash experiments/dfb_ablation.sh    masks and their quality, no dense training: about 1 hour a seed
+#   bash experiments/dfb_ablation.sh            generated benchmark: 26 networks, about 1.5 hours a seed on a quiet CPU core, 150 MB (estimated)
+#   bash experiments/dfb_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 25 networks, about a day a seed on one core, 2 GB (estimated)
+#   MASKS_ONLY=1 bash experiments/dfb_ablation.sh    masks and their quality, no dense training: about half an hour a seed
 #
 # Expectation: none is given by the paper but T's (its Fig. 6). Nothing here may be used to choose: the OOD sets are those reported.
 # A line of the tables is a variant: S_h alone, every sign, S_b alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What LBF's gain comes from: the control, who selects, what is penalised, norm, reduction, ReAct, length of pre-training.
 #
-#   bash experiments/lbf_ablation.sh            generated benchmark: 18 runs, about 40 minutes a seed on two quiet CPU cores, 40 MB
-#   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 17 runs, hours a seed on a GPU, about 2 days on two cores, 2 GB
+#   bash experiments/lbf_ablation.sh            generated benchmark: 20 runs, about half an hour a seed on a quiet CPU core, 40 MB (estimated)
+#   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 19 runs, about 16 hours a seed on one core, 1 GB (estimated)
 #
 # Expectation, if the paper's reason is right: lbf beats control, and locations-random, -all and -foreground do not. Each line of the table is a
 # variant (control-after-6: pre-trained for 6 epochs); energy is without ReAct, react with it. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh. Run again = go on.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Figure 6 of the LBF paper: AUROC against delta, mu and lambda, one at a time, the others at their defaults. Drawn, never used to choose.
 #
-#   bash experiments/lbf_sensitivity.sh            generated benchmark: 29 runs, about 50 minutes a seed on two quiet CPU cores, 60 MB
-#   bash experiments/lbf_sensitivity.sh cifar10    CIFAR-10, reduced (ResNet-18): 29 runs, about 3 days a seed on two cores, 2 GB
+#   bash experiments/lbf_sensitivity.sh            generated benchmark: 30 runs, about 35 minutes a seed on a quiet CPU core, 60 MB (estimated)
+#   bash experiments/lbf_sensitivity.sh cifar10    CIFAR-10, reduced (ResNet-18): 30 runs, about a day a seed on one core, 1.5 GB (estimated)
 #
 # Expectation (paper): little changes around the defaults; lambda = 0 is the control. SEEDS, OUT, SMOKE=1, DRY=1: see experiments/steps.sh.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
