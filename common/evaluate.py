@@ -21,7 +21,8 @@ import numpy as np
 
 from common import checkpoint, data, distributed, provenance, runs, tables
 from common.errors import UserError, command
-from common.features import FeatureCache, Features, Head
+from common.feature_cache import FeatureCache
+from common.features import Features, Head
 from common.metrics import auroc, bootstrap, fpr_at_tpr, summary
 from common.own_arrays import OwnArrays
 from common.scorers import METHODS, canonical, scorer
@@ -54,7 +55,7 @@ def add_scoring_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--scorers", nargs="+", metavar="NAME", default=list(DEFAULT_SCORERS), help=f"scores, options as knn:k=50; all; papers: those of both papers' tables [{' '.join(DEFAULT_SCORERS)}]")
     made.add_argument("--bootstrap", type=int, default=0, metavar="N", help="95%% intervals of FPR95 and AUROC from N redraws of the test images, into the CSV [none]")
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
-    made.add_argument("--cache", type=Path, default=None, metavar="DIR", help="keep features there, keyed by content [not kept]")
+    made.add_argument("--cache", type=Path, default=None, metavar="DIR", help="keep features there, keyed by content; a set of more than 2 GiB is memory-mapped from there [not kept]")
     made.add_argument("--save-scores", type=Path, default=None, metavar="FILE", help="raw scores as .npz, one array a scorer and set")
     made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
     made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")

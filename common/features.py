@@ -2,9 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from common import checkpoint, distributed
+from common import distributed
 from common.backbones import Classifier
 from common.errors import UserError
-from common.recipes import digest
 from common.seeds import generator
 
 
@@ -62,23 +60,29 @@ def extract(
     `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Over several processes each passes a range of
     the images, and rank 0 alone gets all of them (the others their own range, without labels). Raises UserError for an unknown need.
     """
-    extras = [need for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")]
-    makers = {need: _maker(need) for need in extras}
-    model = model.to(device).eval()
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*BASIC, *extras)}
-    mine = distributed.share(torch.arange(len(images)))
-    bar = tqdm(total=len(mine), desc=images.name, unit="image", disable=not (progress and distributed.is_main()), file=sys.stderr, mininterval=1.0, leave=False)
-    start = int(mine[0]) if len(mine) else 0
-    with bar:
-        for pixels in images.batches(batch_size) if distributed.world() == 1 else images.whole_batches(mine, batch_size):
-            batch = pixels.to(device, non_blocking=True).float() / 255
-            for name, values in _one_batch(model, batch, start, makers).items():
-                parts[name].append(values.cpu().numpy())
-            start += len(batch)
-            bar.update(len(batch))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in dict.fromkeys((*BASIC, *needs)) if name != "labels"}
+    for _, batch in passes(model, images, needs, batch_size=batch_size, device=device, progress=progress):
+        for name, values in batch.items():
+            parts[name].append(values)
     arrays = distributed.gather({name: np.concatenate(rows) for name, rows in parts.items()})
     labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
     return Features(arrays.pop("penultimate"), arrays.pop("logits"), labels, arrays)
+
+
+def passes(
+    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int, device: torch.device | str, progress: bool, first: int = 0
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The arrays of `extract`, a batch at a time from the row `first` on, each with the row of its first image; this process's range of them."""
+    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    model = model.to(device).eval()
+    mine = distributed.share(torch.arange(first, len(images)))
+    start, quiet = int(mine[0]) if len(mine) else 0, not (progress and distributed.is_main())
+    with tqdm(total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False) as bar:
+        for pixels in images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size):
+            batch = pixels.to(device, non_blocking=True).float() / 255
+            yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+            start += len(batch)
+            bar.update(len(batch))
 
 
 @dataclass(frozen=True)
@@ -176,50 +180,3 @@ def odin(model: Classifier, images: Float[Tensor, "batch 3 height width"], tempe
     with torch.no_grad():
         logits = (model(images) if logits is None else logits.detach()).double() / temperature
     return logits.softmax(1).amax(1)
-
-
-class FeatureCache:
-    """Features on disk, keyed by content: weights, pixels, precision. A name never decides whether two things are the same."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-
-    def get(self, model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: Any = "cpu", progress: bool = True) -> Features:
-        """As `extract`, with what is on disk taken from there and the rest put there."""
-        names = list(dict.fromkeys([*BASIC, *(need for need in needs if need != "labels")]))
-        if self.folder is None:
-            return extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
-        place = self.folder / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
-        found = {name: array for name in names if (array := _read(_file(place, name), len(images))) is not None}
-        distributed.wait()  # all have looked before one of them writes
-        if len(found) < len(names):
-            made = extract(model, images, names, batch_size=batch_size, device=device, progress=progress)
-            fresh = {"penultimate": made.penultimate, "logits": made.logits, **made.extras}
-            for name in names:
-                if name not in found and distributed.is_main():
-                    _write(_file(place, name), fresh[name])
-            found = fresh | found
-        labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
-        return Features(found.pop("penultimate"), found.pop("logits"), labels, found)
-
-
-def _file(place: Path, name: str) -> Path:
-    return place / (re.sub(r"[^A-Za-z0-9.=-]", "_", name) + ".npy")
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    def write(part: Path) -> None:
-        with open(part, "wb") as file:
-            np.save(file, array)
-
-    checkpoint.write_atomically(path, write)
-
-
-def _read(path: Path, rows: int) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        return None
-    return array if len(array) == rows else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from common.errors import UserError
@@ -156,11 +156,15 @@ def class_sums(
 
 
 def class_means(
-    rows: Float[np.ndarray, "images channels"], labels: Int[np.ndarray, " images"], classes: int
+    rows: Float[np.ndarray, "images channels"],
+    labels: Int[np.ndarray, " images"],
+    classes: int,
+    chosen: Bool[np.ndarray, " images"] | None = None,
 ) -> tuple[Float[np.ndarray, "classes channels"], Int[np.ndarray, " classes"]]:
-    """Mean of each class in float64 (zero for a class without images) and the number of images in it."""
-    sums = np.zeros((classes, rows.shape[1]))
+    """Mean of each class in float64 (zero for a class without images) and the number of images in it; of the `chosen` rows only, if given."""
+    sums, counts = np.zeros((classes, rows.shape[1])), np.zeros(classes, dtype=np.int64)
     for part in blocks(len(rows), 8 * rows.shape[1]):
-        sums += class_sums(rows[part], labels[part], classes)
-    counts = np.bincount(labels, minlength=classes)
+        kept = slice(None) if chosen is None else chosen[part]
+        sums += class_sums(rows[part][kept], labels[part][kept], classes)
+        counts += np.bincount(labels[part][kept], minlength=classes)
     return sums / np.maximum(counts, 1)[:, None], counts

@@ -160,7 +160,7 @@ class SHE(Scorer):
     def learn(self, train: Features, head: Head | None) -> Score:
         right = train.logits.argmax(axis=1) == train.labels
         classes = train.logits.shape[1]
-        patterns, counts = class_means(train.penultimate[right], train.labels[right], classes)
+        patterns, counts = class_means(train.penultimate, train.labels, classes, right)
         if (counts == 0).any():
             every, images = class_means(train.penultimate, train.labels, classes)
             fallback = np.where(images[:, None] > 0, every, mean(train.penultimate))

@@ -39,7 +39,7 @@ import numpy as np
 from common.errors import UserError
 from common.features import Features, Head
 from common.recipes import choice, number
-from common.scorers.base import Score, Scorer, array
+from common.scorers.base import Score, Scorer, array, blocks
 
 FEWEST = 8  # a class with fewer training images is judged by all of them together
 
@@ -108,6 +108,11 @@ def _share(counts: np.ndarray, n: int, own: bool) -> np.ndarray:
 
 def _simes(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarray, own: bool) -> np.ndarray:
     """Levels 1 and 2: two-sided p-value a channel, then Simes' min_j C q_(j) / j a layer. Images x layers."""
+    parts = [_simes_of_block(maxima[part], ascending, widths, own) for part in blocks(len(maxima), 8 * maxima.shape[1])]
+    return np.concatenate(parts) if parts else np.empty((0, len(widths)))
+
+
+def _simes_of_block(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarray, own: bool) -> np.ndarray:
     at_most, at_least = _counts(maxima, ascending)
     q = np.minimum(1, 2 * _share(np.minimum(at_most, at_least), len(ascending), own))
     layers = np.split(q, np.cumsum(widths)[:-1], axis=1)

@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from common import feature_cache
 from common.backbones import build
 from common.data import shapes
 from common.errors import UserError
-from common.features import FeatureCache, Head, extract, jigsaw, odin
+from common.feature_cache import FeatureCache
+from common.features import Head, extract, jigsaw, odin
+from common.scorers import scorer
 
 QUIET = {"progress": False}
 ALL = ("block_norms", "jigsaw_block_norms", "channel_maxima", "odin:T=1000.0,eps=0.0014", "odin:T=2.0,eps=0.0")
@@ -115,3 +118,39 @@ def test_a_torn_cache_file_is_made_again(model, images, tmp_path):
     for path in tmp_path.rglob("logits.npy"):
         path.write_bytes(path.read_bytes()[:100])
     assert np.array_equal(cache.get(model, images, (), **QUIET).logits, whole.logits)
+
+
+def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(model, images, tmp_path, monkeypatch):
+    needs = ("block_norms", "jigsaw_block_norms")
+    whole = FeatureCache(tmp_path / "whole").get(model, images, needs, batch_size=7, **QUIET)
+    monkeypatch.setattr(feature_cache, "STRIDE_BYTES", 1)
+    seen = []
+
+    def killed(batch, stop):
+        seen.append(len(batch[0]))
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+
+    cache = FeatureCache(tmp_path, large_bytes=0)
+    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: killed(batch, 6))  # two passes a batch: in the third, jigsawed
+    with pytest.raises(KeyboardInterrupt):
+        cache.get(model, images, needs, batch_size=7, **QUIET)
+    hook.remove()
+    seen.clear()
+    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: killed(batch, 0))
+    resumed = cache.get(model, images, needs, batch_size=7, **QUIET)
+    again = cache.get(model, images, needs, batch_size=7, **QUIET)
+    hook.remove()
+    assert sum(seen) == 2 * (30 - 14) and isinstance(resumed.penultimate, np.memmap) and not resumed.logits.flags.writeable
+    for name in ("penultimate", "logits"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name)) and np.array_equal(getattr(again, name), getattr(whole, name))
+    for name in needs:
+        assert np.array_equal(resumed.extras[name], whole.extras[name]), name
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_scores_of_mapped_features_are_those_of_arrays_in_memory(model, images, tmp_path):
+    arrays, mapped = (FeatureCache(tmp_path, large_bytes=limit).get(model, images, (), **QUIET) for limit in (2**31, 0))
+    for name in ("mahalanobis", "rmd", "vim:D=8", "knn:k=3", "react", "dice", "klm", "line", "gen"):
+        chosen = scorer(name)
+        assert np.array_equal(chosen.fit(mapped, Head.of(model))(mapped), chosen.fit(arrays, Head.of(model))(arrays)), name
