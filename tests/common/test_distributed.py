@@ -90,7 +90,7 @@ def test_a_process_killed_in_the_middle_ends_with_the_tensors_of_an_undisturbed_
     children = subprocess.run(["pgrep", "-P", str(hit.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(children[-1]), signal.SIGKILL)
     said = [process.communicate(timeout=300)[0] for process in (hit, calm)]
-    assert hit.returncode == calm.returncode == 0, said
+    assert hit.returncode == calm.returncode == 0, "\n".join(said)
     assert "going on from step" in said[0]
     one, other = weights(tmp_path / "calm"), weights(tmp_path / "hit")
     assert all(torch.equal(one[key], other[key]) for key in one)
