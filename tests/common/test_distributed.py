@@ -83,7 +83,7 @@ def test_the_mean_of_the_processes_means_would_be_another_loss():
 def test_a_process_killed_in_the_middle_ends_with_the_tensors_of_an_undisturbed_run(tmp_path):
     words = ["-m", "common.pretrain", "shapes", "--limit", "192", "--epochs", "4", "--batch-size", "32", "--save-every", "0", "--quiet", "--out"]
     calm = torchrun(*words, tmp_path / "calm")
-    hit = torchrun(*words, tmp_path / "hit", restarts=1)
+    hit = torchrun(*words, tmp_path / "hit", restarts=4)  # on a busy machine gloo may need more than one try to form a group again
     while not (tmp_path / "hit" / "checkpoint.pt").exists():
         time.sleep(0.05)
         assert hit.poll() is None
