@@ -15,12 +15,18 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2."""
+    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2, a lost fellow process one line and exit code 1."""
     try:
         main()
     except UserError as error:
         rank = os.environ.get("RANK", "0")  # under torchrun the process that found the fault says so, and takes the others down
         print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
         sys.exit(2)
+    except RuntimeError as error:
+        text = str(error)
+        if os.environ.get("WORLD_SIZE", "1") == "1" or not any(word in text for word in ("onnection", "gloo", "NCCL")):
+            raise
+        print(f"error: process {os.environ.get('RANK', '0')}: another process is gone; torchrun stops or restarts all ({text.splitlines()[0]})", file=sys.stderr, flush=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
