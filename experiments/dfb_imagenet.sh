@@ -15,5 +15,5 @@ for seed in $SEEDS; do
     [ -n "${SMOKE:-}" ] && break
   done
 done
-step "$out/dfb_imagenet.md" "${results[@]}" -- python -m common.tables "${results[@]}" --out "$out/dfb_imagenet.md"
+quietly step "$out/dfb_imagenet.md" "${results[@]}" -- python -m common.tables "${results[@]}" --out "$out/dfb_imagenet.md"
 [ -n "${DRY:-}" ] || cat "$out/dfb_imagenet.md"

@@ -12,4 +12,4 @@ for seed in $SEEDS; do
   dfb_runs cifar10 "$seed" cifar100 svhn places365 textures
   [ -n "${SMOKE:-}" ] || dfb_runs cifar100 "$seed" cifar10 svhn places365 textures
 done
-paper_table dfb/table4 
+paper_table dfb/table4

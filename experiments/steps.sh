@@ -1,6 +1,6 @@
 # Sourced by the table and ablation scripts, after environment.sh.
 #
-#   step OUT NEED... -- command...    OUT is made by the command from the files NEED
+#   step OUT NEED... -- command...    OUT is made by the command from the files NEED; a NEED written +FILE is a further file that it makes
 #
 # runs the command through common.step, unless OUT is there already and was made by this command from these inputs. With DRY=1 it prints
 # the line instead, and runs nothing; every printed line can be run as it is, by hand, by a scheduler, or side by side:
@@ -12,9 +12,10 @@ SEEDS=${SEEDS:-0}
 step_keys=""
 
 step() {
-  local makes=$1 needs=() line key word
+  local makes=$1 needs=() also=() line key word
   shift
   while [ "$1" != "--" ]; do
+    if [[ "$1" == +* ]]; then also+=("${1#+}") && shift && continue; fi
     key=$(printf '%s' "$step_keys" | awk -F '\t' -v path="$1" '$1 == path { key = $2 } END { print key }')
     needs+=("$1${key:+@$key}")
     shift
@@ -22,7 +23,7 @@ step() {
   shift
   key=$(printf '%s\0' "$@" ${needs[@]+"${needs[@]}"} | step_digest)
   step_keys="$step_keys$makes"$'\t'"$key"$'\n'
-  set -- python -m common.step --makes "$makes" --key "$key" ${needs[@]+--needs "${needs[@]}"} -- "$@"
+  set -- python -m common.step --makes "$makes" ${also[@]+--also "${also[@]}"} --key "$key" ${needs[@]+--needs "${needs[@]}"} -- "$@"
   if [ -n "${DRY:-}" ]; then
     line=""
     for word in "$@"; do line+="$(printf '%q' "$word") "; done
@@ -82,7 +83,7 @@ dfb_runs() {
 paper_table() {
   local name=$1 file="$out/${1/\//_}"
   shift
-  step "$file.md" "${results[@]}" -- python -m common.tables "${results[@]}" --paper "${name/\//\/paper\/}.csv" ${1+--extra "$@"} --out "$file.md" --csv "$file.csv" --latex "$file.tex"
+  quietly step "$file.md" "+$file.csv" "+$file.tex" "${results[@]}" -- python -m common.tables "${results[@]}" --paper "${name/\//\/paper\/}.csv" ${1+--extra "$@"} --out "$file.md" --csv "$file.csv" --latex "$file.tex"
   [ -n "${DRY:-}" ] || { cat "$file.md"; echo; echo "written: $file.md $file.csv $file.tex"; }
 }
 

@@ -29,7 +29,7 @@ def table(tmp_path):
     """table() runs the four steps of a small table; table(dry=True) gives the lines it would run."""
     (tmp_path / "seed").write_text("x")
 
-    def go(dry: bool = False, pause: float = 0.0) -> list[str]:
+    def go(dry: bool = False, pause: float | str = 0.0) -> list[str]:
         text = SCRIPT.format(root=ROOT, python=sys.executable, folder=tmp_path, pause=pause)
         environment = {**os.environ, "DRY": "1" if dry else ""}
         lines = subprocess.run(["bash", "-c", text], env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -80,6 +80,43 @@ def test_a_worker_killed_in_the_middle_of_a_step_is_taken_over(table, tmp_path):
     assert second.wait(60) == 0 and ran(tmp_path) == "aa"
     assert "waiting for" in second.stderr.read()
     assert json.loads((tmp_path / "a.step.json").read_text())["needs"] == {}
+
+
+def test_a_step_far_down_waits_while_the_first_one_runs_longer_than_the_grace(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEP_GRACE_S", "0.5")
+    lines, workers = table(dry=True, pause=f"0; until [ -e {tmp_path}/go ]; do sleep 0.05; done"), []
+    for line, sign in zip(lines, ("log", "b.lock", "c.lock", "d.lock"), strict=True):
+        workers.append(start(line))
+        until = time.monotonic() + 30
+        while not (tmp_path / sign).exists():
+            assert time.monotonic() < until, f"{sign}: the step does not show that it is waiting"
+            time.sleep(0.02)
+    time.sleep(1.0)
+    assert [worker.poll() for worker in workers] == [None] * 4, "given up while the first step runs"
+    (tmp_path / "go").touch()
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    assert sorted(ran(tmp_path)) == list("abcd")
+
+
+def test_a_file_made_beside_the_output_is_made_again_where_it_is_lost(tmp_path):
+    out, beside = tmp_path / "out", tmp_path / "beside"
+    line = [sys.executable, "-m", "common.step", "--makes", str(out), "--also", str(beside), "--key", "k", "--", "bash", "-c", f"echo x | tee -a {beside} >{out}"]
+    subprocess.run(line, cwd=ROOT, check=True)
+    subprocess.run(line, cwd=ROOT, check=True)
+    assert beside.read_text() == "x\n"
+    beside.unlink()
+    subprocess.run(line, cwd=ROOT, check=True)
+    assert beside.read_text() == "x\n"
+
+
+def test_an_input_is_not_ready_while_what_it_was_made_from_has_changed(table, tmp_path):
+    from common.step import is_ready, read_stamp
+
+    table()
+    key = read_stamp(tmp_path / "b")["key"]
+    assert is_ready(tmp_path / "b", key) and not is_ready(tmp_path / "b", "other")
+    (tmp_path / "a").write_text("new")
+    assert not is_ready(tmp_path / "b", key), "b is about to be made again"
 
 
 def test_an_input_that_nobody_makes_and_a_command_that_fails_are_said(tmp_path):
