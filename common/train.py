@@ -170,6 +170,8 @@ class Run:
         # A resized crop of a set that is read from files is cut from the file, not from the shrunk image.
         self.cuts_files = recipe.crop == "resized" and not isinstance(images, Images) and not objective.whole_images
         if recipe.sync_bn and world() > 1:
+            if device.type != "cuda":
+                raise UserError(f"sync_bn needs a GPU a process, got device {device.type}; torch synchronises batch norm on GPUs only")
             model.body = nn.SyncBatchNorm.convert_sync_batchnorm(model.body)
         self.model = model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
         self.model.bf16 = recipe.precision == "bf16"
@@ -201,7 +203,7 @@ class Run:
         self.log = Log({name: pair.to(self.device) for name, pair in state["log"].items()})
 
     def check_finite(self) -> None:
-        bad = int(self.first_bad)  # a gradient that is not finite reaches every process, so each finds it by itself, at most a step later
+        bad = int(self.first_bad)  # the same in all processes
         if bad >= 0:
             rate = self.recipe.lr * learning_rate_factor(self.recipe, bad, self.steps)
             raise UserError(f"the loss is not finite at step {bad} (epoch {bad // self.batches}), learning rate {rate:g}; try a lower lr")
@@ -235,7 +237,8 @@ class Run:
         self.optimizer.step()
         self.objective.after_step(self.model, clock)
         self.log.add({"loss": loss.detach(), **logs})
-        self.first_bad = torch.where((self.first_bad < 0) & ~loss.detach().isfinite(), self.step, self.first_bad)
+        # Summed over processes: one whose own part is finite must not save weights that another's gradient has spoiled.
+        self.first_bad = torch.where((self.first_bad < 0) & ~global_sum(loss.detach()).isfinite(), self.step, self.first_bad)
         self.step += 1
 
     def batch(self, index: Tensor, pixels: Tensor) -> Batch:

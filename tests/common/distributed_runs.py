@@ -3,6 +3,7 @@
     torchrun --nproc-per-node 2 tests/common/distributed_runs.py OUT
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from common import distributed
 from common.backbones import build
 from common.data import load
+from common.errors import UserError
 from common.features import extract
 from common.objective import CrossEntropy
 from common.train import TrainRecipe, fit
@@ -42,6 +44,23 @@ def methods(images) -> dict:
     }
 
 
+class LastProcessFails(CrossEntropy):
+    """The loss of the last process alone is not finite, and that in the last step: no later step can show it to the others."""
+
+    def forward(self, model, batch, clock):
+        loss, logs = super().forward(model, batch, clock)
+        fails = clock.step == 1 and distributed.rank() == distributed.world() - 1
+        return (loss * float("nan") if fails else loss), logs
+
+
+def refusal(images, out: Path, objective: CrossEntropy, **changes) -> str:
+    try:
+        fit(network(8), objective, images, TrainRecipe(**STEPS | {"steps": 2} | changes), run=out, seed=0, device=CPU, progress=False)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def main(out: Path) -> None:
     distributed.start(CPU)
     torch.set_num_threads(1)
@@ -49,7 +68,9 @@ def main(out: Path) -> None:
     for name, (model, objective, recipe) in methods(images).items():
         fit(model, objective, images, recipe, run=out / name, seed=0, device=CPU, progress=False)
     features = extract(network(8), images, ["jigsaw_block_norms"], batch_size=20, progress=False)
+    said = {"spoiled": refusal(images, out / "spoiled", LastProcessFails()), "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True)}
     if distributed.is_main():
+        (out / "said.json").write_text(json.dumps(said))
         torch.save({"penultimate": torch.from_numpy(features.penultimate), "jigsaw": torch.from_numpy(features.extras["jigsaw_block_norms"])}, out / "features.pt")
 
 

@@ -66,6 +66,17 @@ def test_features_are_joined_in_the_order_of_the_images(both):
         assert torch.allclose(one[name], two[name], atol=1e-6), name
 
 
+def test_a_loss_that_is_not_finite_in_one_process_stops_the_first_before_it_saves(both):
+    for folder in both:
+        assert json.loads((folder / "said.json").read_text())["spoiled"].startswith("the loss is not finite at step 1 ")
+        assert not (folder / "spoiled" / "checkpoint.pt").exists()
+
+
+def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(both):
+    one, two = (json.loads((folder / "said.json").read_text())["sync_bn"] for folder in both)
+    assert one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
+
+
 def test_the_mean_of_the_processes_means_would_be_another_loss():
     """What the tests above would not survive: shares of selected locations differ between the processes."""
     images = load("shapes", "train", root=Path("."), limit=56)
