@@ -40,7 +40,10 @@ def start(device: torch.device) -> torch.device:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    store, rank_, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    # torchrun's store outlives a restart: without a prefix a process may read the address of one that is dead, and wait for it.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank_, world_size=count, timeout=PATIENCE)
     atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
     if not is_main():
         sys.stdout = open(os.devnull, "w")
