@@ -65,7 +65,7 @@ dfb_runs() {
   shift 2
   local at="$out/dfb/$id/seed-$seed" stage1=("dfb-${id%%:*}" --weights "${BIT_WEIGHTS:-hub}") finetune=() ood=(--ood "$@")
   [[ "$id" == imagenet1k* ]] && stage1=(dfb-cifar10 --id "$id" --weights "${BIT_WEIGHTS:-hub}") && finetune=(--preset cifar10)
-  [ -n "${SMOKE:-}" ] && stage1=(shapes) ood=()
+  [ -n "${SMOKE:-}" ] && stage1=(shapes) finetune=() ood=()
   step "$at/stage1/checkpoint.pt" -- python -m common.pretrain "${stage1[@]}" ${short[@]+"${short[@]}"} --seed "$seed" --out "$at/stage1"
   step "$at/masks/manifest.json" "$at/stage1/checkpoint.pt" -- python -m dfb.masks "$at/stage1/checkpoint.pt" --out "$at/masks"
   step "$at/dfb/checkpoint.pt" "$at/stage1/checkpoint.pt" "$at/masks/manifest.json" -- \
