@@ -17,3 +17,4 @@ for seed in $SEEDS; do
 done
 quietly step "$out/dfb_imagenet.md" "${results[@]}" -- python -m common.tables "${results[@]}" --out "$out/dfb_imagenet.md"
 [ -n "${DRY:-}" ] || cat "$out/dfb_imagenet.md"
+[ -n "${SMOKE:-}" ] || step "$out/classes.png" "${results[@]}" -- python -m dfb.classes "${results[@]}" --out "$out"
