@@ -150,9 +150,10 @@ def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, 
     """A network with K+1 outputs, its body and head started as the recipe says. Raises UserError where there are no weights to start from."""
     backbone, classes = stage1.name, stage1.classes
     if recipe.stage2_init == "in21k":
-        weights = weights or (None if start["start"] == "from scratch" else start["start"])
+        if weights is None and start["method"] == "pre-trained" and start["start"] != "from scratch":  # other methods name a network there, no file
+            weights = start["start"]
         if weights is None:
-            raise UserError("stage2_init in21k needs weights: stage 1 was trained from scratch; give --weights FILE, or --stage2-init stage1")
+            raise UserError("stage2_init in21k needs weights, and stage 1 names none it began with; give --weights FILE, or --stage2-init stage1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
         model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None, output_stride=recipe.output_stride)

@@ -32,7 +32,7 @@ def stage1():
 
 
 def start_of(stage1, recipe=RECIPE, **facts):
-    return dense_network(stage1, {"start": "from scratch"} | facts, recipe, None, 0)
+    return dense_network(stage1, {"method": "pre-trained", "start": "from scratch"} | facts, recipe, None, 0)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -92,10 +92,12 @@ def test_stage_two_starts_where_the_recipe_says(stage1, tmp_path):
     torch.manual_seed(9)
     other = build("resnet8", 3)
     torch.save(other.body.state_dict(), tmp_path / "body.pt")
-    in21k = dense_network(stage1, {"start": str(tmp_path / "body.pt")}, replace(RECIPE, stage2_init="in21k"), None, 0)
+    in21k = dense_network(stage1, {"method": "pre-trained", "start": str(tmp_path / "body.pt")}, replace(RECIPE, stage2_init="in21k"), None, 0)
     assert weights_digest(in21k.body) == weights_digest(other.body)
-    with pytest.raises(UserError, match="stage2_init in21k needs weights: stage 1 was trained from scratch"):
+    with pytest.raises(UserError, match="stage2_init in21k needs weights, and stage 1 names none it began with"):
         start_of(stage1, replace(RECIPE, stage2_init="in21k"))
+    with pytest.raises(UserError, match="stage 1 names none it began with"):  # what LBF started from is a network, and no file
+        dense_network(stage1, {"method": "LBF", "start": "0efe552a"}, replace(RECIPE, stage2_init="in21k"), None, 0)
 
 
 def test_bad_recipes_are_refused():
