@@ -64,6 +64,17 @@ def global_sum(value: Tensor) -> Tensor:
     return value
 
 
+def all_rows(rows: Tensor) -> Tensor:
+    """All processes' rows of a batch, in the order of `share`; no gradient passes through it. For draws over a whole batch: each process
+    makes the same ones for all rows, and keeps its share."""
+    if world() == 1:
+        return rows
+    counts = global_sum(torch.nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()) * len(rows)).tolist()
+    whole = rows.new_zeros((sum(counts), *rows.shape[1:]))
+    whole[sum(counts[: rank()]) :][: len(rows)] = rows.detach()
+    return global_sum(whole)
+
+
 def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     """`total` over the global count (at least 1), such that the mean over processes, which is what data-parallel training takes of losses and
     gradients, is the mean over the global batch. Averaging each process's own mean would weigh elements unequally where counts differ."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 
 
@@ -20,6 +21,8 @@ def command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         rank = os.environ.get("RANK", "0")  # under torchrun the process that found the fault says so, and takes the others down
+        if rank != "0":
+            time.sleep(2)  # where the first process has found it too, its message is enough: torchrun ends this one meanwhile
         print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except RuntimeError as error:

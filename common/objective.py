@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from common.backbones import Classifier
 from common.data.augment import augment, mixup
-from common.distributed import over_batch
+from common.distributed import all_rows, over_batch, share
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,12 @@ class Mixup(Objective):
         self.alpha = alpha
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        images, partner, share = mixup(batch.flat, self.alpha, clock.generator)
-        logits, share = model(images), share.to(images.dtype)
-        loss = share * F.cross_entropy(logits, batch.labels) + (1 - share) * F.cross_entropy(logits, batch.labels[partner])
+        images, partner, weight = mixup(all_rows(batch.flat), self.alpha, clock.generator)  # partners may be another process's images
+        other = share(all_rows(batch.labels)[partner])
+        logits, weight = model(share(images)), weight.to(images.dtype)
+        loss = weight * F.cross_entropy(logits, batch.labels) + (1 - weight) * F.cross_entropy(logits, other)
         loss = over_batch(loss, len(logits))
-        larger = torch.where(share >= 0.5, batch.labels, batch.labels[partner])
+        larger = torch.where(weight >= 0.5, batch.labels, other)
         return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, larger)}
 
 

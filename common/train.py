@@ -23,7 +23,7 @@ from common import checkpoint
 from common.backbones import Classifier
 from common.data.augment import Augmentation
 from common.data.images import Images
-from common.distributed import global_sum, is_main, share, wait, world
+from common.distributed import global_sum, is_main, rank, share, wait, world
 from common.errors import UserError
 from common.objective import Batch, Clock, Objective, named_parameters
 from common.recipes import as_plain, check, choice, digest, number, numbers, switch
@@ -120,15 +120,17 @@ class Step(nn.Module):
 
 
 class Log:
-    """Sums of logged numbers over an epoch, kept on the device: no host synchronisation in the step."""
+    """Sums of logged numbers over an epoch and over all processes, kept on the device: no host synchronisation in the step."""
 
     def __init__(self, sums: dict[str, Tensor] | None = None):
         self.sums = sums or {}
 
-    def add(self, numbers_: dict[str, Tensor]) -> None:
-        for name, value in numbers_.items():
-            pair = value.double() if value.ndim else torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
-            self.sums[name] = self.sums[name] + pair if name in self.sums else pair
+    def add(self, numbers_: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add a step's numbers; returns their pairs, summed over processes."""
+        pairs = [value.double() if value.ndim else torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)]) for value in numbers_.values()]
+        summed = dict(zip(numbers_, global_sum(torch.stack(pairs)), strict=True))
+        self.sums = {name: self.sums[name] + pair if name in self.sums else pair for name, pair in summed.items()}
+        return summed
 
     def means(self) -> dict[str, float | None]:
         """None where nothing was counted (no location selected in a whole epoch, say)."""
@@ -229,16 +231,16 @@ class Run:
         factor = learning_rate_factor(self.recipe, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * group["lr_scale"] * factor
-        torch.manual_seed(derive(self.seed, "dropout", self.step))  # layers that draw cannot be given a generator
+        torch.manual_seed(derive(self.seed, f"dropout {rank()}" if rank() else "dropout", self.step))  # layers that draw cannot be given a generator
         clock = Clock(epoch, self.epochs, self.step, self.batches, generator(self.seed, "objective", self.step, self.device))
         loss, logs = network(self.batch(index, pixels), clock)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.objective.after_step(self.model, clock)
-        self.log.add({"loss": loss.detach(), **logs})
-        # Summed over processes: one whose own part is finite must not save weights that another's gradient has spoiled.
-        self.first_bad = torch.where((self.first_bad < 0) & ~global_sum(loss.detach()).isfinite(), self.step, self.first_bad)
+        total = self.log.add({"loss": loss.detach(), **logs})["loss"]
+        # Over all processes: one whose own part is finite must not save weights that another's gradient has spoiled.
+        self.first_bad = torch.where((self.first_bad < 0) & ~total[0].isfinite(), self.step, self.first_bad)
         self.step += 1
 
     def batch(self, index: Tensor, pixels: Tensor) -> Batch:
@@ -276,7 +278,8 @@ def fit(
         objective.prepare(model, here.images)
     network: nn.Module = Step(model, objective)
     if world() > 1:
-        network = DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
+        devices = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=devices, find_unused_parameters=not objective.uses_head)
     clock = {"saved": time.monotonic(), "started": time.monotonic() - here.seconds}
     bar = tqdm(total=here.steps, initial=here.step, desc=run.name, unit="step", disable=not (progress and is_main()), file=sys.stderr, mininterval=1.0)
 
@@ -315,7 +318,6 @@ def fit(
 def _end_of_epoch(here: Run, epoch: int, started: float) -> dict[str, Any]:
     here.objective.after_epoch(here.model, Clock(epoch, here.epochs, here.step, here.batches, generator(here.seed, "objective", here.step)))
     rate = here.recipe.lr * learning_rate_factor(here.recipe, here.step - 1, here.steps)
-    here.log.sums = {name: global_sum(pair) for name, pair in here.log.sums.items()}
     line = {"epoch": epoch, "steps": here.step, "lr": rate, **here.log.means(), "seconds": round(time.monotonic() - started, 1)}
     if is_main():
         append_log(here.folder / "log.jsonl", epoch, line)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.backbones import Classifier
 from common.cam import class_map, normalise_map
+from common.distributed import all_rows, share
 from lbf.loss import background_mask
 
 LOCATIONS = ("background", "all", "random", "foreground", "cam", "masks", "truth")
@@ -37,7 +38,7 @@ def select_locations(
     mask = background_mask(model.local_logits(feature_map), labels, delta)
     if which == "foreground":
         return ~mask
-    return random_like(mask, generator) if which == "random" else mask
+    return share(random_like(all_rows(mask.byte()).bool(), generator)) if which == "random" else mask
 
 
 def true_background(masks: Bool[Tensor, "images height width"], rows: int, cols: int) -> Bool[Tensor, "images rows cols"]:

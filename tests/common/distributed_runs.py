@@ -5,16 +5,18 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from timm.models.resnetv2 import ResNetV2
 
 from common import distributed
-from common.backbones import build
+from common.backbones import Classifier, TimmBody, build
 from common.data import load
 from common.errors import UserError
 from common.features import extract
-from common.objective import CrossEntropy
+from common.objective import CrossEntropy, Mixup, accuracy
 from common.train import TrainRecipe, fit
 from dfb.finetune import DFB, DFBRecipe, other_masks
 from lbf.finetune import LBF, LBFRecipe
@@ -31,16 +33,46 @@ def network(classes: int):
     return model
 
 
+def group_norm(classes: int):
+    """BiT's kind of network (pre-activation, GroupNorm, standardised weights), one small block a stage: no batch norm to freeze. Smooth, with
+    average pooling: maxima that tie and ReLU's corners on flat images turn rounding into other gradients, in one process too."""
+    torch.manual_seed(0)
+    net = ResNetV2(layers=(1, 1), channels=(128, 256), stem_chs=32, num_classes=0, stem_type="fixed", act_layer=torch.nn.SiLU)
+    net.stem.pool = torch.nn.AvgPool2d(2)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data *= 8  # standardised, so the network stays the same; gradients of usual size
+    model = Classifier("small BiT", TimmBody(net), net.num_features, classes, lambda body: [])
+    torch.nn.init.normal_(model.head.weight, std=0.3)
+    return model
+
+
+class Body(CrossEntropy):
+    """A method that leaves the classifier's head out: cross-entropy of the map's first channels."""
+
+    uses_head = False
+
+    def forward(self, model, batch, clock):
+        logits = model.pool(model.feature_map(batch.flat))[:, : model.classes]
+        loss = distributed.over_batch(torch.nn.functional.cross_entropy(logits, batch.labels), len(logits))
+        return loss, {"train_accuracy": accuracy(logits, batch.labels)}
+
+
 def methods(images) -> dict:
     """Name -> (network, objective, recipe)."""
-    lbf, lbf_image = (LBFRecipe(**STEPS, mu=0.1, drop_last=False, reduction=reduction) for reduction in ("batch", "image"))
+    plain = TrainRecipe(**STEPS, drop_last=False, jitter=True)
+    lbf = {"batch": LBFRecipe(**STEPS, mu=0.1, drop_last=False)}
+    lbf |= {"image": replace(lbf["batch"], reduction="image"), "random": replace(lbf["batch"], locations="random")}
     dense = DFBRecipe(**STEPS, warmup_steps=0)
     masks = other_masks(images, "truth")
     return {
-        "plain": (network(8), CrossEntropy(), TrainRecipe(**STEPS, drop_last=False, jitter=True)),
-        "lbf": (network(8), LBF(lbf, network(8)), lbf),
-        "lbf-image": (network(8), LBF(lbf_image, network(8)), lbf_image),
+        "plain": (network(8), CrossEntropy(), plain),
+        "mixup": (network(8), Mixup(1.0), plain),
+        "body": (network(8), Body(), plain),
+        **{f"lbf-{name}": (network(8), LBF(recipe, network(8)), recipe) for name, recipe in lbf.items()},
         "dense": (network(9), DFB(dense, masks), dense),
+        "lbf-group-norm": (group_norm(8), LBF(lbf["batch"], group_norm(8)), lbf["batch"]),
+        "dense-group-norm": (group_norm(9), DFB(dense, masks), dense),
     }
 
 
@@ -66,7 +98,11 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     images = load("shapes", "train", root=Path("."), limit=56)
     for name, (model, objective, recipe) in methods(images).items():
+        start = {key: value.clone() for key, value in model.state_dict().items()}
         fit(model, objective, images, recipe, run=out / name, seed=0, device=CPU, progress=False)
+        if distributed.is_main():
+            gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
+            torch.save({"start": start, "end": model.state_dict(), "gradients of the last step": gradients}, out / name / "tensors.pt")
     features = extract(network(8), images, ["jigsaw_block_norms"], batch_size=20, progress=False)
     said = {"spoiled": refusal(images, out / "spoiled", LastProcessFails()), "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True)}
     if distributed.is_main():
