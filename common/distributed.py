@@ -10,6 +10,7 @@ import atexit
 import os
 import sys
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,15 @@ def wait() -> None:
     """Until all processes are here."""
     if world() > 1:
         dist.barrier()
+
+
+def of_main(value: Any) -> Any:
+    """Rank 0's value, in all processes: what one of them sees on a shared disk another may not see yet."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
 
 
 def gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

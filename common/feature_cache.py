@@ -1,6 +1,8 @@
 """Features kept on disk, in memory's place where they are large: written in order, taken up again where a killed run left off."""
 
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,15 +23,15 @@ STRIDE_BYTES = 256 * 2**20  # a killed run does at most this much again
 class FeatureCache:
     """Features on disk, keyed by content: weights, pixels, precision. A name never decides whether two things are the same.
 
-    A set whose penultimate features and logits take more than `large_bytes` is memory-mapped, float32: its arrays are read-only views of files.
-    Over several processes the ranges still meet in rank 0's memory, and later runs map what it wrote.
+    A set whose penultimate features and logits take more than `large_bytes` is memory-mapped, float32: its arrays are read-only views of files,
+    into which each of several processes writes its own range of rows.
     """
 
     def __init__(self, folder: Path | None, large_bytes: int = LARGE_BYTES):
         self.folder, self.large_bytes = folder, large_bytes
 
     def get(self, model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: Any = "cpu", progress: bool = True) -> Features:
-        """As `extract`, with what is on disk taken from there and the rest put there."""
+        """As `extract`, with what is on disk taken from there and the rest put there. Over several processes rank 0 alone gets it."""
         names = list(dict.fromkeys([*BASIC, *(need for need in needs if need != "labels")]))
         how = {"batch_size": batch_size, "device": device, "progress": progress}
         if self.folder is None:
@@ -37,11 +39,12 @@ class FeatureCache:
         place = self.folder / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
         mapped = 4 * len(images) * (model.channels + model.classes) > self.large_bytes
         found = {name: array for name in names if (array := _read(_file(place, name), len(images), mapped)) is not None}
-        distributed.wait()  # all have looked before one of them writes
-        if len(found) < len(names):
-            missing = [name for name in names if name not in found]
-            found |= _stream(place, model, images, missing, how) if mapped and distributed.world() == 1 else _make(place, model, images, missing, how)
-        labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
+        missing = distributed.of_main([name for name in names if name not in found])
+        if missing:
+            found |= (_stream if mapped else _make)(place, model, images, missing, how)
+        if not distributed.is_main():
+            return Features(np.empty((0, model.channels)), np.empty((0, model.classes)))
+        labels = None if images.labels is None else images.labels.cpu().numpy()
         return Features(found.pop("penultimate"), found.pop("logits"), labels, found)
 
 
@@ -55,36 +58,64 @@ def _make(place: Path, model: Classifier, images: Any, names: list[str], how: di
 
 
 def _stream(place: Path, model: Classifier, images: Any, names: list[str], how: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The missing arrays as files that grow batch by batch. How many rows are safe stands beside them, so that a killed run goes on from there."""
+    """The missing arrays as files that fill batch by batch, each process its own range of rows. How many of them are safe stands beside the
+    files, for this number of processes, so that a killed run goes on from there."""
     place.mkdir(parents=True, exist_ok=True)
-    state = place / f"{digest(*names)[:16]}.rows.json"
-    parts = {name: state.with_suffix(f".{_file(place, name).name}") for name in names}  # rows.npy files of this set of needs alone
-    done = json.loads(state.read_text()) if state.exists() and all(part.exists() for part in parts.values()) else 0
-    files = {name: np.load(part, mmap_mode="r+") for name, part in parts.items()} if done else {}
-    unsafe = 0
-    rest = passes(model, images, names, first=done, **how) if done < len(images) else ()  # killed after the last row
-    for start, batch in rest:
-        for name in names:
-            values = batch[name]
-            if name not in files:
-                files[name] = np.lib.format.open_memmap(parts[name], "w+", values.dtype, (len(images), *values.shape[1:]))
-            files[name][start : start + len(values)] = values
+    key = digest(*names)[:16]
+    parts = {name: place / f"{key}.rows.{_file(place, name).name}" for name in names}  # of this set of needs alone
+    state = place / f"{key}.{distributed.rank()}-of-{distributed.world()}.json"
+    begun = distributed.of_main(all(part.exists() for part in parts.values()))
+    done = json.loads(state.read_text()) if begun and state.exists() else 0
+    batches = passes(model, images, names, done=done, **how)
+    first = list(itertools.islice(batches, 1))  # says types and widths
+    if distributed.is_main() and not begun:  # rank 0 has rows, if any has
+        for old in place.glob(f"{key}.*-of-*.json"):
+            old.unlink()
+        for name, values in first[0][1].items():
+            np.lib.format.open_memmap(parts[name], "w+", values.dtype, (len(images), *values.shape[1:]))
+    distributed.wait()
+    files, unsafe = {name: _Rows(part) for name, part in parts.items()}, 0
+    for start, arrays in itertools.chain(first, batches):
+        for name, values in arrays.items():
+            files[name].write(start, values)
             unsafe += values.nbytes
+        done += len(values)
         if unsafe >= STRIDE_BYTES:
-            _flush(files, state, start + len(batch[names[0]]))
+            for file in files.values():
+                file.flush()
+            checkpoint.write_atomically(state, lambda part: part.write_text(json.dumps(done)))
             unsafe = 0
-    _flush(files, state, len(images))
-    files.clear()
-    for name, part in parts.items():
-        part.replace(_file(place, name))
-    state.unlink()
-    return {name: np.load(_file(place, name), mmap_mode="r") for name in names}
-
-
-def _flush(files: dict[str, np.memmap], state: Path, rows: int) -> None:
     for file in files.values():
-        file.flush()
-    checkpoint.write_atomically(state, lambda part: part.write_text(json.dumps(rows)))
+        file.close()
+    distributed.wait()  # every range is there
+    if distributed.is_main():
+        for name, part in parts.items():
+            part.replace(_file(place, name))
+        for old in place.glob(f"{key}.*-of-*.json"):
+            old.unlink()
+    distributed.wait()
+    return {name: np.load(_file(place, name), mmap_mode="r") for name in names} if distributed.is_main() else {}
+
+
+class _Rows:
+    """Some rows of a .npy file, written in place. Not through a map: two machines may write rows that share a page."""
+
+    def __init__(self, path: Path):
+        whole = np.load(path, mmap_mode="r")
+        self.dtype, self.row_bytes, self.first = whole.dtype, whole.nbytes // len(whole), path.stat().st_size - whole.nbytes
+        self.file = open(path, "r+b")
+
+    def write(self, row: int, values: np.ndarray) -> None:
+        self.file.seek(self.first + row * self.row_bytes)
+        self.file.write(np.ascontiguousarray(values, self.dtype))
+
+    def flush(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        self.flush()
+        self.file.close()
 
 
 def _file(place: Path, name: str) -> Path:

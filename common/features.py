@@ -70,13 +70,15 @@ def extract(
 
 
 def passes(
-    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int, device: torch.device | str, progress: bool, first: int = 0
+    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int, device: torch.device | str, progress: bool, done: int = 0
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The arrays of `extract`, a batch at a time from the row `first` on, each with the row of its first image; this process's range of them."""
+    """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
     makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
     model = model.to(device).eval()
-    mine = distributed.share(torch.arange(first, len(images)))
-    start, quiet = int(mine[0]) if len(mine) else 0, not (progress and distributed.is_main())
+    mine = distributed.share(torch.arange(len(images)))[done:]
+    if len(mine) == 0:
+        return
+    start, quiet = int(mine[0]), not (progress and distributed.is_main())
     with tqdm(total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False) as bar:
         for pixels in images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size):
             batch = pixels.to(device, non_blocking=True).float() / 255

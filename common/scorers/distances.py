@@ -12,11 +12,11 @@ import numpy as np
 
 from common.errors import UserError
 from common.features import Features, Head
+from common.neighbours import SMALLEST, kth_distance, unit
 from common.recipes import choice, number
 from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
 
 CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14
-SMALLEST = 1e-300  # keeps divisions by a length finite
 
 
 def scatter(rows: np.ndarray, centres: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
@@ -118,11 +118,6 @@ class ViM(Scorer):
         return lambda test: row_wise(logsumexp, test.logits) - alpha * row_wise(residual, test.penultimate)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Each row divided by its length; a row of zeros stays one. (x / norm + 1e-10, as some code has it, is something else.)"""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), SMALLEST)
-
-
 @dataclass(frozen=True)
 class KNN(Scorer):
     """-(Euclidean distance to the k-th nearest training feature), both scaled to length 1 (Sun et al. 2022)."""
@@ -134,17 +129,7 @@ class KNN(Scorer):
     def learn(self, train: Features, head: Head | None) -> Score:
         if self.k > len(train):
             raise UserError(f"KNN: k must be at most the number of training images, {len(train)}, got {self.k}")
-        bank = train.penultimate
-
-        def score(h: np.ndarray) -> np.ndarray:
-            g, nearest = _unit(h), np.empty((len(h), 0))
-            for part in blocks(len(bank), 8 * max(bank.shape[1], len(g))):
-                # Scaled anew for each block of images: next to the product that is nothing, and no float64 copy of the bank is kept.
-                squares = np.concatenate([nearest, _squared_distances(g, _unit(bank[part].astype(np.float64)))], axis=1)
-                nearest = np.partition(squares, self.k - 1, axis=1)[:, : self.k] if squares.shape[1] > self.k else squares
-            return -np.sqrt(nearest.max(axis=1))
-
-        return lambda test: row_wise(score, test.penultimate, 4096)
+        return lambda test: row_wise(lambda h: -kth_distance(h, train.penultimate, self.k), test.penultimate, 4096)
 
 
 @dataclass(frozen=True)
@@ -213,7 +198,7 @@ class DML(Scorer):
     lam: float = number(1.0, low=0, why="weight of the cosine, no unit; no value is published")
 
     def learn(self, train: Features | None, head: Head) -> Score:
-        weight = _unit(head.weight.astype(np.float64))
+        weight = unit(head.weight.astype(np.float64))
         return lambda test: row_wise(
-            lambda h: self.lam * (_unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1), test.penultimate, len(weight)
+            lambda h: self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1), test.penultimate, len(weight)
         )

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from timm.models.resnetv2 import ResNetV2
 
-from common import distributed
+from common import distributed, feature_cache
 from common.backbones import Classifier, TimmBody, build
 from common.data import load
 from common.errors import UserError
-from common.features import extract
+from common.features import Features, extract
 from common.objective import CrossEntropy, Mixup, accuracy
 from common.train import TrainRecipe, fit
 from dfb.finetune import DFB, DFBRecipe, other_masks
@@ -93,6 +93,25 @@ def refusal(images, out: Path, objective: CrossEntropy, **changes) -> str:
     return ""
 
 
+def mapped_features(images, folder: Path) -> tuple[Features, list[int]]:
+    """Written to disk by all processes, stopped before the third batch and taken up again; and the rows that this process passed each time."""
+    model, passed = network(8), [0]
+    feature_cache.STRIDE_BYTES = 1
+
+    def count(_, inputs):
+        if len(passed) == 1 and passed[0] == 20:
+            raise KeyboardInterrupt
+        passed[-1] += len(inputs[0])
+
+    cache = feature_cache.FeatureCache(folder, large_bytes=0)
+    model.normalise.register_forward_pre_hook(count)
+    try:
+        cache.get(model, images, (), batch_size=10, progress=False)
+    except KeyboardInterrupt:
+        passed.append(0)
+    return cache.get(model, images, (), batch_size=10, progress=False), passed
+
+
 def main(out: Path) -> None:
     distributed.start(CPU)
     torch.set_num_threads(1)
@@ -105,9 +124,11 @@ def main(out: Path) -> None:
             torch.save({"start": start, "end": model.state_dict(), "gradients of the last step": gradients}, out / name / "tensors.pt")
     features = extract(network(8), images, ["jigsaw_block_norms"], batch_size=20, progress=False)
     said = {"spoiled": refusal(images, out / "spoiled", LastProcessFails()), "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True)}
+    mapped, said["passed"] = mapped_features(images, out / "cache")
     if distributed.is_main():
         (out / "said.json").write_text(json.dumps(said))
-        torch.save({"penultimate": torch.from_numpy(features.penultimate), "jigsaw": torch.from_numpy(features.extras["jigsaw_block_norms"])}, out / "features.pt")
+        arrays = {"penultimate": features.penultimate, "jigsaw": features.extras["jigsaw_block_norms"], "mapped": mapped.penultimate, "logits": mapped.logits}
+        torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, out / "features.pt")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,13 @@ def test_features_are_joined_in_the_order_of_the_images(both):
     one, two = (torch.load(folder / "features.pt") for folder in both)
     for name in one:
         assert torch.allclose(one[name], two[name], atol=1e-6), name
+    assert torch.allclose(two["mapped"], one["penultimate"], atol=1e-6)
+
+
+def test_each_process_writes_its_rows_to_disk_and_goes_on_from_where_it_was_stopped(both):
+    passed = [json.loads((folder / "said.json").read_text())["passed"] for folder in both]
+    assert passed == [[20, 36], [20, 8]], "of 56 rows the first process has 56, then 28"
+    assert {path.name for folder in both for path in (folder / "cache").rglob("*") if path.is_file()} == {"penultimate.npy", "logits.npy"}
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_the_first_before_it_saves(both):

@@ -109,7 +109,8 @@ def test_knn_equals_brute_force_over_several_blocks(monkeypatch):
         return h / np.linalg.norm(h, axis=1, keepdims=True)
 
     all_distances = np.linalg.norm(unit(TEST.penultimate)[:, None] - unit(TRAIN.penultimate)[None], axis=2)
-    monkeypatch.setattr("common.scorers.base.BLOCK_BYTES", 2000)  # a few rows a block, fewer than k
+    monkeypatch.setattr("common.scorers.base.BLOCK_BYTES", 2000)  # a few rows a block
+    monkeypatch.setattr("common.neighbours.TILE_BYTES", 1000)  # and fewer of the bank at a time than k
     np.testing.assert_allclose(scores("knn:k=17"), -np.sort(all_distances, axis=1)[:, 16], rtol=1e-9)
 
 
