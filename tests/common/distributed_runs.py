@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from timm.models.resnetv2 import ResNetV2
 
@@ -76,6 +77,14 @@ def methods(images) -> dict:
     }
 
 
+class Draws(CrossEntropy):
+    """Keeps what a layer that draws, such as dropout, would draw first."""
+
+    def forward(self, model, batch, clock):
+        self.drawn = float(torch.rand(()))
+        return super().forward(model, batch, clock)
+
+
 class LastProcessFails(CrossEntropy):
     """The loss of the last process alone is not finite, and that in the last step: no later step can show it to the others."""
 
@@ -124,6 +133,8 @@ def main(out: Path) -> None:
             torch.save({"start": start, "end": model.state_dict(), "gradients of the last step": gradients}, out / name / "tensors.pt")
     features = extract(network(8), images, ["jigsaw_block_norms"], batch_size=20, progress=False)
     said = {"spoiled": refusal(images, out / "spoiled", LastProcessFails()), "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True)}
+    draws = Draws()
+    said["draws"] = refusal(images, out / "draws", draws) or distributed.gather({"drawn": np.array([draws.drawn])})["drawn"].tolist()
     mapped, said["passed"] = mapped_features(images, out / "cache")
     if distributed.is_main():
         (out / "said.json").write_text(json.dumps(said))

@@ -97,6 +97,11 @@ def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(
     assert one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
 
 
+def test_dropout_would_draw_anew_in_every_process_and_in_the_first_as_in_one(both):
+    (one,), two = (json.loads((folder / "said.json").read_text())["draws"] for folder in both)
+    assert two[0] == one and two[1] != one
+
+
 def test_the_mean_of_the_processes_means_would_be_another_loss():
     """What the tests above would not survive: shares of selected locations differ between the processes."""
     images = load("shapes", "train", root=Path("."), limit=56)
