@@ -16,9 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from common import provenance, runs
 from common.backbones import BACKBONES, Classifier, build, spec

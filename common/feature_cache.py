@@ -81,9 +81,7 @@ def _stream(place: Path, model: Classifier, images: Any, names: list[str], how: 
             unsafe += values.nbytes
         done += len(values)
         if unsafe >= STRIDE_BYTES:
-            for file in files.values():
-                file.flush()
-            checkpoint.write_atomically(state, lambda part: part.write_text(json.dumps(done)))
+            _safe(files, state, done)
             unsafe = 0
     for file in files.values():
         file.close()
@@ -95,6 +93,12 @@ def _stream(place: Path, model: Classifier, images: Any, names: list[str], how: 
             old.unlink()
     distributed.wait()
     return {name: np.load(_file(place, name), mmap_mode="r") for name in names} if distributed.is_main() else {}
+
+
+def _safe(files: dict[str, "_Rows"], state: Path, done: int) -> None:
+    for file in files.values():
+        file.flush()
+    checkpoint.write_atomically(state, lambda part: part.write_text(json.dumps(done)))
 
 
 class _Rows:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import checkpoint, data, runs
+from common import checkpoint, runs
 from common.errors import UserError, command
 from common.evaluate import Scored
 from common.figures import CYCLE, STYLES

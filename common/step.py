@@ -30,7 +30,7 @@ def sha256(path: Path) -> str:
     return _sha256(path, state.st_mtime_ns, state.st_size, state.st_ino)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sha256(path: Path, mtime_ns: int, size: int, inode: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from common import checkpoint, runs
 from common.backbones import Classifier, build
-from common.data.masks import IGNORE, JointAugmentation, StoredMasks, check_masks, draw_placement, place_images, place_masks, read_masks, true_masks
+from common.data.masks import (
+    IGNORE,
+    JointAugmentation,
+    StoredMasks,
+    check_masks,
+    draw_placement,
+    place_images,
+    place_masks,
+    read_masks,
+    true_masks,
+)
 from common.data.transforms import Transform
 from common.errors import UserError, command
 from common.objective import Batch, Clock, Objective, accuracy, ratio

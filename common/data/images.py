@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-
 Rows = Int64[Tensor, " chosen"] | list[Int64[Tensor, " _"]]  # rows to be cut into batches, or batches of rows
 
 

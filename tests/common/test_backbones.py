@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from common.backbones import BACKBONES, BIT, build
 from common.errors import UserError
 

@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+
 from common.backbones import build
 from common.checkpoint import load, load_training, save, weights_digest
 from common.errors import UserError

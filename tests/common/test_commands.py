@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+
 from common import compare, evaluate, pretrain, tables
 from common.checkpoint import load, save
 from common.errors import command

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from common import feature_cache
 from common.backbones import build
 from common.data import shapes

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 from common.backbones import build
 from common.checkpoint import load, load_training, weights_digest
 from common.data import shapes
 from common.errors import UserError
 from common.objective import CrossEntropy, Objective, ratio
 from common.train import Log, TrainRecipe, fit, learning_rate_factor, resolve_precision
-from torch import nn
 
 CPU = torch.device("cpu")
 RECIPE = TrainRecipe(epochs=2, batch_size=16, lr=0.05, precision="float32", drops=(0.5,))

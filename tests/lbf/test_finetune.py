@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from common.backbones import build
 from common.checkpoint import load, weights_digest
 from common.data import shapes

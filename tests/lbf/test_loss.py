@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
 from common.errors import UserError
 from lbf.loss import background_mask, background_norm_loss, local_norms
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
+
 from common.data import augment as A
 from common.data.augment import Augmentation, augment
 
