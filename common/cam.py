@@ -11,8 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from common.backbones import Classifier
-from common.errors import UserError
-from common.recipes import check, choice, number, numbers, switch
+from common.cli.errors import UserError
+from common.cli.recipes import check, choice, number, numbers, switch
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from common.backbones import Classifier, build
-from common.errors import UserError
+from common.cli.errors import UserError
 
 FORMAT = "ood-backgrounds checkpoint 1"
 

@@ -5,7 +5,7 @@
     python -m common.evaluate --features mine.npz --scorers all
 
 One pass over each set serves every score. Rows go to a CSV with their provenance; the table goes to the screen. With --features the arrays
-of any network are scored; python -c "help('common.own_arrays')" says which arrays the file holds.
+of any network are scored; python -c "help('common.scoring.own_arrays')" says which arrays the file holds.
 """
 
 import argparse
@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from common import checkpoint, data, distributed, provenance, runs, tables
-from common.errors import UserError, command
-from common.feature_cache import FeatureCache
-from common.features import Features, Head
+from common import checkpoint, data
+from common.cli import flags, provenance
+from common.results import tables
+from common.training import distributed
+from common.cli.errors import UserError, command
+from common.scoring.cache import FeatureCache
+from common.scoring.features import Features, Head
 from common.metrics import auroc, bootstrap, fpr_at_tpr, summary
-from common.own_arrays import OwnArrays
+from common.scoring.own_arrays import OwnArrays
 from common.scorers import METHODS, canonical, scorer
 
 COLUMNS = (
@@ -41,7 +44,7 @@ PAPER_SCORERS = (  # the post-hoc rows of both papers' tables
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.evaluate", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m common.evaluate", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, nargs="?", default=None, help="a finished checkpoint.pt")
     made.add_argument("--features", type=Path, default=None, metavar="FILE", help="an .npz of your own arrays instead of a checkpoint")
     made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
@@ -60,8 +63,8 @@ def add_scoring_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
     made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
     made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each test set, for trying things out [all]")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
 
 
 def ood_names(given: list[str] | None, id_set: str) -> list[str]:
@@ -81,11 +84,11 @@ class Scored:
 
     def __init__(self, model, facts: dict[str, Any], names: list[str], arguments: argparse.Namespace):
         self.model, self.facts, self.arguments = model, facts, arguments
-        self.device = runs.device_of(arguments)
+        self.device = flags.device_of(arguments)
         self.model.bf16 = arguments.precision == "bf16"
         self.model.to(self.device)
         self.scorers = {name: canonical(name, facts["id_set"]) for name in names}
-        self.transform = runs.transform_from_facts(facts)
+        self.transform = flags.transform_from_facts(facts)
         self.cache = FeatureCache(arguments.cache)
 
     def load(self, name: str, split: str, limit: int | None):

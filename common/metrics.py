@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.errors import UserError, unknown
+from common.cli.errors import UserError, unknown
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from common import runs
+from common.cli import flags
 from common.backbones import BACKBONES, HALF_STATS, Classifier, Normalise, build
-from common.data.augment import Augmentation
+from common.training.augment import Augmentation
 from common.data.transforms import DFB, Transform
-from common.errors import UserError, command
-from common.objective import CrossEntropy, Mixup
-from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
-from common.seeds import derive
-from common.train import TrainRecipe, fit
+from common.cli.errors import UserError, command
+from common.training.objective import CrossEntropy, Mixup
+from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
+from common.training.seeds import derive
+from common.training.engine import TrainRecipe, fit
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ PRESETS: dict[str, Preset] = {
 def parser() -> argparse.ArgumentParser:
     lines = [f"  {name:18} {p.id_set}, {p.backbone}: {f'{p.recipe.steps} steps' if p.recipe.steps else f'{p.recipe.epochs} epochs'}, lr {p.recipe.lr:g}, batch {p.recipe.batch_size}. {p.source}" for name, p in PRESETS.items()]
     made = argparse.ArgumentParser(
-        prog="python -m common.pretrain", description=__doc__ + "\npresets:\n" + "\n".join(lines), formatter_class=runs.formatter
+        prog="python -m common.pretrain", description=__doc__ + "\npresets:\n" + "\n".join(lines), formatter_class=flags.formatter
     )
     made.add_argument("preset", help="a name from the list above")
     made.add_argument("--id", metavar="SET", default=None, help="train on this set instead of the preset's (see python -m common.data list)")
     made.add_argument("--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [the preset's]")
     made.add_argument("--weights", default=None, metavar="FILE", help='start weights of the body: a file, or "hub" to fetch them [none: from scratch]')
     made.add_argument("--image-size", type=int, default=None, metavar="PX", help="side of the images, in pixels [the set's: 32, 48 or 224]")
-    runs.add_run_arguments(made)
+    flags.add_run_arguments(made)
     add_arguments(made, TrainRecipe)
     add_arguments(made, BiTRecipe, omit=tuple(field.name for field in fields(TrainRecipe)))
     return made
@@ -92,7 +92,7 @@ def new_network(backbone: str, images, weights: str | None, seed: int, size: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
         model = build(backbone, len(images.classes), weights=weights, image_size=size)
-    stats = runs.STATS.get(images.name.split(":")[0]) or measured_stats(images)
+    stats = flags.STATS.get(images.name.split(":")[0]) or measured_stats(images)
     model.normalise = Normalise(stats)
     return model
 
@@ -122,7 +122,7 @@ def own_arguments(arguments: argparse.Namespace, preset: Preset) -> TrainRecipe:
 def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:
     """How every image that is scored reaches the network's size."""
     if preset.transform is None:
-        return runs.default_transform(id_set, image_size)
+        return flags.default_transform(id_set, image_size)
     return preset.transform if image_size is None else replace(preset.transform, size_px=image_size, resize_px=None)
 
 
@@ -130,13 +130,13 @@ def main() -> None:
     arguments = parser().parse_args()
     preset = pick(PRESETS, arguments.preset)
     id_set = arguments.id or preset.id_set
-    device = runs.device_of(arguments)
-    recipe = runs.prepare_recipe(own_arguments(arguments, preset), device)
+    device = flags.device_of(arguments)
+    recipe = flags.prepare_recipe(own_arguments(arguments, preset), device)
     transform = scored_transform(preset, id_set, arguments.image_size)
     enlarged = replace(transform, size_px=recipe.resize_px, resize_px=None) if recipe.crop == "window" else transform
     if enlarged.size_px < transform.size_px:
         raise UserError(f"resize_px must be >= the images' final side, {transform.size_px}, got {enlarged.size_px}")
-    images = runs.training_images(id_set, enlarged, arguments)
+    images = flags.training_images(id_set, enlarged, arguments)
     model = new_network(arguments.backbone or preset.backbone, images, arguments.weights, arguments.seed, transform.size_px)
     if isinstance(recipe, BiTRecipe):
         recipe = replace(recipe, window_px=transform.size_px)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common import checkpoint, runs
-from common.errors import UserError, command
-from common.tables import METRICS, averaged, markdown, read_rows, seeds_mean
+from common import checkpoint
+from common.cli import flags
+from common.cli.errors import UserError, command
+from common.results.tables import METRICS, averaged, markdown, read_rows, seeds_mean
 from dfb.evaluate import ALONE, METHODS
 
 ORDER = (ALONE, *METHODS.values())
@@ -72,7 +73,7 @@ def report(paths: list[Path], metrics: list[str]) -> str:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")

@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from common.data.datasets import parse
-from common.errors import UserError, command
-from common.figures import CYCLE, STYLES, save
-from common.runs import formatter
-from common.tables import read_rows, title
+from common.cli.errors import UserError, command
+from common.results.style import CYCLE, STYLES, save
+from common.cli.flags import formatter
+from common.results.tables import read_rows, title
 
 LINES = (("vanilla", "energy"), ("DFB, S_h alone", "energy"), ("DFB +", "energy"), ("DFB -", "energy"))
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from common.backbones import Classifier
 from common.data.masks import IGNORE
-from common.distributed import global_mean
-from common.errors import UserError
+from common.training.distributed import global_mean
+from common.cli.errors import UserError
 
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
 

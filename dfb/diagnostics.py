@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from common.backbones import Classifier
-from common.features import Features
+from common.scoring.features import Features
 from common.metrics import auroc
 from dfb.dense import dense_logits
 from dfb.score import background_score, guard_fires

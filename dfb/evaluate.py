@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from common import checkpoint, runs, tables
+from common import checkpoint
+from common.cli import flags
+from common.results import tables
 from common.backbones import Classifier
 from common.data.transforms import Transform
-from common.errors import UserError, command
+from common.cli.errors import UserError, command
 from common.evaluate import Scored, add_scoring_arguments, ood_names, row_facts, save_scores, set_facts, write_rows
-from common.features import Features, Head
+from common.scoring.features import Features, Head
 from common.metrics import auroc, summary
-from common.recipes import add_arguments, from_arguments
+from common.cli.recipes import add_arguments, from_arguments
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer, background_score
 
@@ -40,7 +42,7 @@ Functions = dict[tuple[str, str], Callable[[Features], np.ndarray]]
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.evaluate", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.evaluate", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, default=None, metavar="FILE", help="the stage-1 checkpoint, for the vanilla rows [left out]")
     made.add_argument(
@@ -97,7 +99,7 @@ class DFBScored(Scored):
 
 def protocol_transform(facts: dict[str, Any], protocol: str) -> Transform:
     """The checkpoint's own transform, or one that brings every image to the same size by the protocol's rule."""
-    own = runs.transform_from_facts(facts)
+    own = flags.transform_from_facts(facts)
     return own if RULES[protocol] is None else Transform(own.size_px, RULES[protocol], None, own.interpolation)
 
 

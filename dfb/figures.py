@@ -15,16 +15,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common import checkpoint, data, runs
+from common import checkpoint, data
+from common.cli import flags
 from common.backbones import Classifier
 from common.cam import CamRecipe, class_attention
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
-from common.errors import UserError, command
+from common.cli.errors import UserError, command
 from common.evaluate import ood_names
-from common.features import extract
-from common.figures import BLUE, HEAT, ORANGE, save
-from common.seeds import generator
+from common.scoring.features import extract
+from common.results.style import BLUE, HEAT, ORANGE, save
+from common.training.seeds import generator
 from dfb.dense import dense_logits
 from dfb.score import background_score, first_k
 
@@ -109,20 +110,20 @@ def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
     made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
     made.add_argument("--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]")
     made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each set [all]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     arguments = made.parse_args()
     (model, facts), (vanilla, _) = checkpoint.load_finished(arguments.checkpoint), checkpoint.load_finished(arguments.vanilla)
     if facts.get("extra_classes") != 1:
         raise UserError(f"{arguments.checkpoint} has no background class; these figures are of a network that dfb.finetune made")
-    device, transform = runs.device_of(arguments), runs.transform_from_facts(facts)
+    device, transform = flags.device_of(arguments), flags.transform_from_facts(facts)
     model, vanilla = model.to(device), vanilla.to(device)
     names = [facts["id_set"], *ood_names(arguments.ood, facts["id_set"])]
     sets = {name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit) for name in names}

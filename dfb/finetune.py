@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from common import checkpoint, runs
+from common import checkpoint
+from common.cli import flags
 from common.backbones import Classifier, build
 from common.data.masks import (
     IGNORE,
@@ -29,11 +30,11 @@ from common.data.masks import (
     true_masks,
 )
 from common.data.transforms import Transform
-from common.errors import UserError, command
-from common.objective import Batch, Clock, Objective, accuracy, ratio
-from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
-from common.seeds import derive
-from common.train import TrainRecipe, fit
+from common.cli.errors import UserError, command
+from common.training.objective import Batch, Clock, Objective, accuracy, ratio
+from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
+from common.training.seeds import derive
+from common.training.engine import TrainRecipe, fit
 from dfb.dense import dense_loss
 
 
@@ -145,13 +146,13 @@ def dense_numbers(
 def parser() -> argparse.ArgumentParser:
     lines = [f"  {n:12} {f'{r.steps} steps' if r.steps else f'{r.epochs} epochs'}, lr {r.lr:g}, batch {r.batch_size}, start {r.stage2_init}" for n, r in PRESETS.items()]
     made = argparse.ArgumentParser(
-        prog="python -m dfb.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=runs.formatter
+        prog="python -m dfb.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=flags.formatter
     )
     made.add_argument("checkpoint", type=Path, help="the finished checkpoint that made the masks (stage 1)")
     made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote; required with --pixel-labels pseudo")
     made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
     made.add_argument("--weights", default=None, metavar="FILE", help="with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]")
-    runs.add_run_arguments(made)
+    flags.add_run_arguments(made)
     add_arguments(made, DFBRecipe)
     return made
 
@@ -191,12 +192,12 @@ def images_and_masks(start: dict[str, Any], recipe: DFBRecipe, stage1: Classifie
     """The training images at the masks' size, and masks that belong to them and to this stage-1 network, or a UserError."""
     arguments.limit = arguments.limit or start["limit"]
     if recipe.pixel_labels != "pseudo":
-        images = runs.training_images(start["id_set"], runs.transform_from_facts(start), arguments)
+        images = flags.training_images(start["id_set"], flags.transform_from_facts(start), arguments)
         return images, other_masks(images, recipe.pixel_labels)
     if arguments.masks is None:
         raise UserError("--masks DIR is required with pixel_labels pseudo; make it with python -m dfb.masks")
     masks = read_masks(arguments.masks)
-    images = runs.training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
+    images = flags.training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
     check_masks(masks, images, checkpoint.weights_digest(stage1), stage1.classes)
     return images, masks
 
@@ -207,8 +208,8 @@ def main() -> None:
     if start.get("extra_classes"):
         raise UserError(f"{arguments.checkpoint} has a background class already; start from the network that made the masks")
     preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = runs.device_of(arguments)
-    recipe = runs.prepare_recipe(from_arguments(arguments, preset), device)
+    device = flags.device_of(arguments)
+    recipe = flags.prepare_recipe(from_arguments(arguments, preset), device)
     images, masks = images_and_masks(start, recipe, stage1, arguments)
     recipe = replace(recipe, masks_sha256=masks.digest)
     model = dense_network(stage1, start, recipe, arguments.weights, arguments.seed)

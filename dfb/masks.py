@@ -21,13 +21,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from common import checkpoint, data, distributed, runs
+from common import checkpoint, data
+from common.cli import flags
+from common.training import distributed
 from common.backbones import Classifier
 from common.cam import CamRecipe, class_attention
 from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
-from common.errors import UserError, command
-from common.output_stride import set_output_stride
-from common.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
+from common.cli.errors import UserError, command
+from common.backbones.output_stride import set_output_stride
+from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
 from dfb.localisation import agreement, box_masks, pointing
 
 
@@ -62,7 +64,7 @@ PRESETS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.masks", description=__doc__ + "\npresets: " + ", ".join(PRESETS), formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.masks", description=__doc__ + "\npresets: " + ", ".join(PRESETS), formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
     made.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of the masks; without it boxes are scored and nothing is written")
     made.add_argument("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
@@ -71,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--score-against", default=None, metavar="WHAT", help='"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)')
     made.add_argument("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
     made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     add_arguments(made, MaskRecipe)
     return made
 
@@ -118,7 +120,7 @@ def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> di
 
 
 def score_boxes(model: Classifier, facts: dict, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=runs.transform_from_facts(facts))
+    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=flags.transform_from_facts(facts))
     if tuple(facts["classes"]) != tuple(images.classes):
         raise UserError(f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ...")
     made = Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)(torch.arange(len(images)))
@@ -144,7 +146,7 @@ def main() -> None:
     recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
     check_arguments(arguments)
     model, facts = checkpoint.load_finished(arguments.checkpoint)
-    device, weights = runs.device_of(arguments), checkpoint.weights_digest(model)
+    device, weights = flags.device_of(arguments), checkpoint.weights_digest(model)
     model.bf16 = arguments.precision == "bf16"
     if recipe.output_stride:
         set_output_stride(model, recipe.output_stride)
@@ -156,11 +158,11 @@ def main() -> None:
 
 def write_masks(model: Classifier, facts: dict, weights: str, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> None:
     """The folder of masks, what is counted of them on stdout, and how long it took on stderr. `weights`: the checkpoint's digest."""
-    transform = runs.transform_from_facts(facts)
+    transform = flags.transform_from_facts(facts)
     if arguments.image_size:
         transform = replace(transform, size_px=arguments.image_size, resize_px=None)
     arguments.limit = arguments.limit or facts["limit"]
-    images = runs.training_images(facts["id_set"], transform, arguments)
+    images = flags.training_images(facts["id_set"], transform, arguments)
     if arguments.score_against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {

@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from common.errors import UserError
-from common.features import Features, Head
-from common.recipes import check, choice, number
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
+from common.cli.recipes import check, choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.base import logsumexp
 from common.scorers.distances import ViM

@@ -12,14 +12,15 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common import checkpoint, runs
-from common.errors import command
+from common import checkpoint
+from common.cli import flags
+from common.cli.errors import command
 from common.evaluate import Scored, add_scoring_arguments, ood_names
-from common.features import Head
-from common.figures import CYCLE, STYLES, save
+from common.scoring.features import Head
+from common.results.style import CYCLE, STYLES, save
 from common.metrics import auroc
-from common.recipes import add_arguments
-from common.tables import title
+from common.cli.recipes import add_arguments
+from common.results.tables import title
 from dfb.evaluate import DFBScored, load_pair
 from dfb.score import SIGNS, JointScorer
 
@@ -27,7 +28,7 @@ T_GRID = tuple(np.arange(1, 5.01, 0.5))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.temperature", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.temperature", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, default=None, metavar="FILE", help="the stage-1 checkpoint: its detectors as flat lines [left out]")
     add_scoring_arguments(made)
@@ -82,7 +83,7 @@ def main() -> None:
     arguments = parser().parse_args()
     (model, facts), vanilla = load_pair(arguments)
     names = ood_names(arguments.ood, facts["id_set"])
-    rows = scan(DFBScored(model, facts, arguments, runs.transform_from_facts(facts)), names, arguments)
+    rows = scan(DFBScored(model, facts, arguments, flags.transform_from_facts(facts)), names, arguments)
     found = flat(vanilla, names, arguments) if vanilla else {}
     folder = arguments.out or arguments.checkpoint.parent / "figures"
     path = save(draw(rows, names, found, f"ID {title(facts['id_set'])}, {model.name}, seed {facts['seed']}"), folder / "temperature")

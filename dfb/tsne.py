@@ -11,32 +11,33 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from common import checkpoint, data, runs
-from common.errors import command
-from common.features import Head, extract
-from common.figures import BLACK, save
+from common import checkpoint, data
+from common.cli import flags
+from common.cli.errors import command
+from common.scoring.features import Head, extract
+from common.results.style import BLACK, save
 from common.metrics import auroc
 from common.scorers import SCORERS
-from common.tables import title
-from common.tsne import Group, draw, embed
+from common.results.tables import title
+from common.results.tsne import Group, draw, embed
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m dfb.tsne", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m dfb.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is textures")
     made.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N ID and N/2 OOD images [1000]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne-dfb.png and .pdf")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     arguments = made.parse_args()
-    device, figure = runs.device_of(arguments), plt.figure(figsize=(9.5, 4.9))
+    device, figure = flags.device_of(arguments), plt.figure(figsize=(9.5, 4.9))
     axes = figure.subplots(1, 2)
     for axis, path, name in ((axes[0], arguments.vanilla, "vanilla"), (axes[1], arguments.checkpoint, "DFB")):
         model, facts = checkpoint.load_finished(path)
         data.check_ood(arguments.ood, facts["id_set"])
-        transform = runs.transform_from_facts(facts)
+        transform = flags.transform_from_facts(facts)
         seen = {}
         for use, set_name, split, count in (("train", facts["id_set"], "train", 1000), ("id", facts["id_set"], "test", arguments.limit), ("ood", arguments.ood, "test", max(1, arguments.limit // 2))):
             images = data.load(set_name, split, root=arguments.data, transform=transform, limit=count)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from common.errors import UserError, command
-from common.figures import BLUE, ORANGE, save
-from common.paper_tables import AVERAGE, Table, join, read_printed, set_title
-from common.runs import formatter
-from common.tables import read_rows
+from common.cli.errors import UserError, command
+from common.results.style import BLUE, ORANGE, save
+from common.results.paper import AVERAGE, Table, join, read_printed, set_title
+from common.cli.flags import formatter
+from common.results.tables import read_rows
 
 
 def draw(axis: plt.Axes, table: Table) -> None:

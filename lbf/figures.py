@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Float
 from matplotlib.ticker import MaxNLocator
 
-from common import checkpoint, data, runs
-from common.errors import UserError, command
-from common.figures import BLUE, CYCLE, HEAT, ORANGE, STYLES, save
+from common import checkpoint, data
+from common.cli import flags
+from common.cli.errors import UserError, command
+from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, save
 from common.metrics import auroc
-from common.seeds import generator
-from common.tables import averaged, base_name, read_rows, title
+from common.training.seeds import generator
+from common.results.tables import averaged, base_name, read_rows, title
 from lbf.loss import local_norms
 
 
@@ -142,21 +143,21 @@ def training_curves(networks: list[Network]) -> plt.Figure | None:
 
 def load_sets(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
     """ID test set first, then the OOD sets the run was scored on, control columns left out."""
-    id_set, transform = network.facts["id_set"], runs.transform_from_facts(network.facts)
+    id_set, transform = network.facts["id_set"], flags.transform_from_facts(network.facts)
     names = dict.fromkeys(row["ood_set"] for row in read_rows([network.folder / "results.csv"]) if averaged(row["ood_set"]) or base_name(row["ood_set"]) == "shapes-backgrounds")
     load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
     return {title(name).rstrip("*"): load(name) for name in (id_set, *names)}
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.figures", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m lbf.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished, evaluated runs, the pre-trained one first")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG, PDF and the numbers drawn")
     made.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N images of each set [1000]")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     arguments = made.parse_args()
-    device = runs.device_of(arguments)
+    device = flags.device_of(arguments)
     networks = [open_run(folder, device) for folder in arguments.runs]
     if len({network.facts["id_set"] for network in networks}) > 1:
         raise UserError(f"the runs have different ID sets: {', '.join(sorted({n.facts['id_set'] for n in networks}))}")

@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from common import checkpoint, runs
+from common import checkpoint
+from common.cli import flags
 from common.backbones import Classifier
-from common.data.augment import Augmentation, augment
+from common.training.augment import Augmentation, augment
 from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
-from common.distributed import over_batch
-from common.errors import UserError, command
-from common.objective import Batch, Clock, Objective, accuracy, ratio
-from common.recipes import add_arguments, choice, from_arguments, number, numbers, pick
-from common.train import TrainRecipe, fit
+from common.training.distributed import over_batch
+from common.cli.errors import UserError, command
+from common.training.objective import Batch, Clock, Objective, accuracy, ratio
+from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick
+from common.training.engine import TrainRecipe, fit
 from lbf.locations import LOCATIONS, select_locations
 from lbf.loss import background_mask, background_norm_loss, local_norms
 
@@ -139,12 +140,12 @@ def selected_share(model: Classifier, images, delta: float, count: int = 2000) -
 def parser() -> argparse.ArgumentParser:
     lines = [f"  {n:12} {r.epochs} epochs, lr {r.lr:g}, delta {'1/K' if r.delta is None else r.delta}, mu {r.mu:g}, lambda {r.lam:g}" for n, r in PRESETS.items()]
     made = argparse.ArgumentParser(
-        prog="python -m lbf.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=runs.formatter
+        prog="python -m lbf.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=flags.formatter
     )
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
     made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
     made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="with --locations masks: masks of the training images, made of the start network")
-    runs.add_run_arguments(made)
+    flags.add_run_arguments(made)
     add_arguments(made, LBFRecipe)
     return made
 
@@ -174,12 +175,12 @@ def main() -> None:
     arguments = parser().parse_args()
     model, start = start_network(arguments.checkpoint)
     preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = runs.device_of(arguments)
-    recipe = runs.prepare_recipe(from_arguments(arguments, preset), device)
+    device = flags.device_of(arguments)
+    recipe = flags.prepare_recipe(from_arguments(arguments, preset), device)
     if recipe.delta is None:
         recipe = replace(recipe, delta=1 / model.classes)
     arguments.limit = arguments.limit or start["limit"]  # the same images as the start network, unless told otherwise
-    images = runs.training_images(start["id_set"], runs.transform_from_facts(start), arguments)
+    images = flags.training_images(start["id_set"], flags.transform_from_facts(start), arguments)
     masks = location_masks(recipe, arguments.masks, images, model)
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
     share = selected_share(model.to(device), images, recipe.delta)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.backbones import Classifier
 from common.cam import class_map, normalise_map
-from common.distributed import all_rows, share
+from common.training.distributed import all_rows, share
 from lbf.loss import background_mask
 
 LOCATIONS = ("background", "all", "random", "foreground", "cam", "masks", "truth")

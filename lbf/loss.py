@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from common.distributed import global_mean
-from common.errors import UserError
+from common.training.distributed import global_mean
+from common.cli.errors import UserError
 
 
 @torch.no_grad()

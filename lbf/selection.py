@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from common import checkpoint, data, runs
+from common import checkpoint, data
+from common.cli import flags
 from common.backbones import Classifier
-from common.errors import UserError, command
-from common.tables import markdown
+from common.cli.errors import UserError, command
+from common.results.tables import markdown
 from lbf.locations import true_background
 from lbf.loss import background_mask, local_norms
 
@@ -51,19 +52,19 @@ def percent(value: float | None) -> str:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.selection", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m lbf.selection", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoints", nargs="+", type=Path, help="finished checkpoints trained on the generated benchmark")
     made.add_argument("--split", choices=("train", "test"), default="test", help="whose images, under the test transform [test]")
     made.add_argument("--delta", type=float, default=None, help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images [all]")
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write a CSV there too")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     arguments = made.parse_args()
-    device, found = runs.device_of(arguments), []
+    device, found = flags.device_of(arguments), []
     for path in arguments.checkpoints:
         model, facts = checkpoint.load(path)
-        images = data.load(facts["id_set"], arguments.split, root=arguments.data, transform=runs.transform_from_facts(facts), limit=arguments.limit)
+        images = data.load(facts["id_set"], arguments.split, root=arguments.data, transform=flags.transform_from_facts(facts), limit=arguments.limit)
         delta = 1 / model.classes if arguments.delta is None else arguments.delta
         numbers = measure(model.to(device), images, delta, device)
         found.append({"run": path.parent.name, "split": arguments.split, "delta": delta, "images": len(images), **numbers})

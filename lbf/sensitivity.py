@@ -13,10 +13,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common import checkpoint, runs
-from common.errors import UserError, command
-from common.figures import BLACK, BLUE, ORANGE, save
-from common.tables import averaged, markdown, read_rows, seeds_mean
+from common import checkpoint
+from common.cli import flags
+from common.cli.errors import UserError, command
+from common.results.style import BLACK, BLUE, ORANGE, save
+from common.results.tables import averaged, markdown, read_rows, seeds_mean
 
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}
 
@@ -67,7 +68,7 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.sensitivity", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m lbf.sensitivity", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda")
     made.add_argument("--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix")
     arguments = made.parse_args()

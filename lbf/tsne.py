@@ -15,12 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from common import checkpoint, data, runs
-from common.errors import command
-from common.figures import BLACK, ORANGE, PINK, save
-from common.seeds import generator
-from common.tables import title
-from common.tsne import Group, draw, embed, nearest, unit
+from common import checkpoint, data
+from common.cli import flags
+from common.cli.errors import command
+from common.results.style import BLACK, ORANGE, PINK, save
+from common.training.seeds import generator
+from common.results.tables import title
+from common.results.tsne import Group, draw, embed, nearest, unit
 from lbf.loss import background_mask
 
 POINTS = 500  # of each group, so that a picture takes seconds
@@ -67,18 +68,18 @@ def figure_of(id_images, ood_images, model, delta: float, device: torch.device, 
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=runs.formatter)
+    made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
     made.add_argument("--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
-    runs.add_data_argument(made)
-    runs.add_device_argument(made)
+    flags.add_data_argument(made)
+    flags.add_device_argument(made)
     arguments = made.parse_args()
     model, facts = checkpoint.load_finished(arguments.checkpoint)
     data.check_ood(arguments.ood, facts["id_set"])
-    device, transform = runs.device_of(arguments), runs.transform_from_facts(facts)
+    device, transform = flags.device_of(arguments), flags.transform_from_facts(facts)
     load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
     delta = 1 / model.classes if arguments.delta is None else arguments.delta
     names = (title(facts["id_set"]), title(arguments.ood))

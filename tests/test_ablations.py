@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import evaluate, pretrain
-from common.recipes import from_arguments
+from common.cli.recipes import from_arguments
 from dfb import evaluate as dfb_evaluate
 from dfb import finetune as dfb_finetune
 from dfb import masks

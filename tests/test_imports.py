@@ -25,7 +25,7 @@ RULES = [
     ("lbf", ("dfb",)),
     ("dfb", ("lbf",)),
     ("common/scorers", ("common.data", "common.backbones", "torch", "common.checkpoint")),
-    ("common/metrics.py", ("common.data", "common.backbones", "torch", "common.features")),
+    ("common/metrics.py", ("common.data", "common.backbones", "torch", "common.scoring")),
 ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.data import fetch, shrink, table, verify
 from common.data.datasets import SPECS, Spec, spec_of
-from common.errors import UserError, command
+from common.cli.errors import UserError, command
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError
+from common.cli.errors import UserError
 
 
 @dataclass(frozen=True, order=True)

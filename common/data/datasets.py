@@ -17,7 +17,7 @@ from common.data.folders import FolderImages, in_memory
 from common.data.formats import Raw
 from common.data.images import Images, balanced_subset
 from common.data.transforms import CIFAR, IMAGENET, Transform
-from common.errors import UserError, unknown
+from common.cli.errors import UserError, unknown
 
 # Folders are decoded once, into memory, up to this size; larger ones are streamed. Above 64 px they always are, however few the images, because
 # a resized crop for training must be cut from the file, not from the centre crop.

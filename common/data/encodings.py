@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from common.data.folders import Items, decode
-from common.errors import UserError
+from common.cli.errors import UserError
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from common.data.datasets import Spec
-from common.errors import UserError
+from common.cli.errors import UserError
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60

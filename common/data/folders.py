@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.data.archives import Member
 from common.data.images import Rows, split
 from common.data.transforms import INTERPOLATIONS, Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 File = Path | Member
 Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]  # a set's images as found: one array, or files of any size

@@ -12,7 +12,7 @@ import torchvision
 
 from common.data.archives import members
 from common.data.folders import File, Items
-from common.errors import UserError
+from common.cli.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
 SHRUNK = "shrunk.json"  # written beside the images of a smaller copy

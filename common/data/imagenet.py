@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
-from common.errors import UserError
+from common.cli.errors import UserError
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
 SPLITS = {"train": "train", "test": "val"}  # ImageNet's official test labels are secret: the field tests on the validation set

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from common.checkpoint import write_atomically
-from common.distributed import is_main, rank, wait, world
-from common.errors import UserError
-from common.recipes import digest
+from common.training.distributed import is_main, rank, wait, world
+from common.cli.errors import UserError
+from common.cli.recipes import digest
 
 FORMAT = "ood-backgrounds masks 1"
 IGNORE = -100  # padding in a segmentation

@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from common.data.images import Images
-from common.errors import UserError, command, unknown
-from common.recipes import check, field_type, number
+from common.cli.errors import UserError, command, unknown
+from common.cli.recipes import check, field_type, number
 
 SIZE_PX = 48
 COUNTS = {"train": 6000, "test": 1000}

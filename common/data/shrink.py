@@ -17,7 +17,7 @@ from common.data.datasets import Spec
 from common.data.folders import File, decode, worker_count
 from common.data.formats import SHRUNK, class_files, class_names, image_files
 from common.data.imagenet import LISTS, class_list
-from common.errors import UserError
+from common.cli.errors import UserError
 
 
 def shrink(spec: Spec, root: Path, to: Path, short_side: int, quality: int = 95, progress: bool = True) -> dict[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from common.errors import UserError
+from common.cli.errors import UserError
 
 RULES = ("none", "resize-crop", "squeeze", "via32")
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -23,7 +23,7 @@ from common.data.datasets import Spec, load
 from common.data.fetch import file_md5
 from common.data.folders import worker_count
 from common.data.transforms import Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 # Mean difference of neighbouring grey values over a set tells scenes shrunk without antialiasing (many edges) from crops (few). Measured:
 # iSUN 28.8, MiniPlaces shrunk by nearest neighbour 23.4; 32 px crops of MiniPlaces 12.3, of the same at twice the size 5.7.

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from common.errors import UserError, unknown
-from common.recipes import field_type
+from common.cli.errors import UserError, unknown
+from common.cli.recipes import field_type
 from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
 from common.scorers.base import Scorer
 from common.scorers.distances import DML, FDBD, KNN, SHE, Mahalanobis, RelativeMahalanobis, ViM

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.errors import UserError
-from common.features import Features, Head
-from common.recipes import choice, number
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
+from common.cli.recipes import choice, number
 from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
 
 COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
-from common.errors import UserError
-from common.features import Features, Head
-from common.recipes import check
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
+from common.cli.recipes import check
 
 Score = Callable[[Features], np.ndarray]
 BLOCK_BYTES = 64 * 2**20  # one float64 working array of a block stays near this size

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.errors import UserError
-from common.features import Features, Head
-from common.neighbours import SMALLEST, kth_distance, unit
-from common.recipes import choice, number
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
+from common.scorers.neighbours import SMALLEST, kth_distance, unit
+from common.cli.recipes import choice, number
 from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
 
 CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14

@@ -36,9 +36,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from common.errors import UserError
-from common.features import Features, Head
-from common.recipes import choice, number
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
+from common.cli.recipes import choice, number
 from common.scorers.base import Score, Scorer, array, blocks
 
 FEWEST = 8  # a class with fewer training images is judged by all of them together

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import xlogy
 
-from common.features import Features, Head
-from common.recipes import number
+from common.scoring.features import Features, Head
+from common.cli.recipes import number
 from common.scorers.base import Score, Scorer, array, blocks, class_sums, logsumexp, row_wise, softmax
 
 

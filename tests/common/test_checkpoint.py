@@ -5,7 +5,7 @@ import torch
 
 from common.backbones import build
 from common.checkpoint import load, load_training, save, weights_digest
-from common.errors import UserError
+from common.cli.errors import UserError
 
 
 @pytest.fixture(scope="module")

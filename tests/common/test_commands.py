@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
-from common import compare, evaluate, pretrain, tables
+from common import evaluate, pretrain
+from common.results import compare, tables
 from common.checkpoint import load, save
-from common.errors import command
+from common.cli.errors import command
 from common.scorers import SCORERS
 from lbf import figures, finetune, selection
 

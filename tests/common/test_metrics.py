@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from common.errors import UserError
+from common.cli.errors import UserError
 from common.metrics import VARIANTS, aupr, auroc, bootstrap, fpr_at_tpr, paired_difference, summary, threshold_at_tpr
 
 A = (np.array([1, 1, *range(3, 26)], float), np.array([0, 0.5, 1, 1, 1, 2, 2, 4, 10, 15]))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from common import pretrain
 from common.backbones import build
 from common.checkpoint import load
-from common.data.augment import Augmentation, augment, mixup
-from common.errors import UserError
-from common.objective import Batch, Clock, Mixup
+from common.training.augment import Augmentation, augment, mixup
+from common.cli.errors import UserError
+from common.training.objective import Batch, Clock, Mixup
 
 
 def test_presets_hold_the_papers_values():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from common.errors import UserError
+from common.cli.errors import UserError
 from dfb.ablation import report
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from common import evaluate as common_evaluate
 from common import pretrain
 from common.checkpoint import load
-from common.errors import command
+from common.cli.errors import command
 from dfb import evaluate, figures, finetune, masks
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")

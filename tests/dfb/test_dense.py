@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.backbones import Classifier, build
-from common.errors import UserError
+from common.cli.errors import UserError
 from dfb.dense import IGNORE, dense_logits, dense_loss, upsample, upsampling_matrix
 
 G = torch.tensor([[[1.0, 2], [0, 3]], [[2, 0], [1, 1]]], dtype=torch.float64)  # dfb.md 8.3

@@ -11,9 +11,9 @@ from common.backbones import build
 from common.checkpoint import load, weights_digest
 from common.data import shapes
 from common.data.masks import IGNORE, StoredMasks, pack
-from common.errors import UserError
-from common.objective import Batch, Clock
-from common.train import fit
+from common.cli.errors import UserError
+from common.training.objective import Batch, Clock
+from common.training.engine import fit
 from dfb.finetune import DFB, PRESETS, DFBRecipe, dense_network, other_masks, pixel_targets
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from common.cam import normalise_map
-from common.errors import UserError
+from common.cli.errors import UserError
 from dfb.masks import pseudo_mask
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.features import Features, Head
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
 from dfb.score import MOST_OOD, BackgroundOnly, JointScorer, background_score, guard_fires, guarded_log
 

@@ -8,9 +8,9 @@ from common.backbones import build
 from common.checkpoint import load, weights_digest
 from common.data import shapes
 from common.data.masks import true_masks
-from common.errors import UserError
-from common.objective import Batch, Clock, CrossEntropy
-from common.train import fit
+from common.cli.errors import UserError
+from common.training.objective import Batch, Clock, CrossEntropy
+from common.training.engine import fit
 from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
 from lbf.locations import random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss

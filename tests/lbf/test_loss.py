@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.errors import UserError
+from common.cli.errors import UserError
 from lbf.loss import background_mask, background_norm_loss, local_norms
 
 F64 = torch.float64

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common.errors import UserError
+from common.cli.errors import UserError
 from lbf.sensitivity import AXES, draw, points
 
 

@@ -13,7 +13,7 @@ from common.data.folders import FolderImages
 from common.data.formats import EXTENSIONS, folder
 from common.data.shrink import shrink
 from common.data.transforms import Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 SMALL = Transform(16, "resize-crop")
 

@@ -14,7 +14,7 @@ from common.data.folders import FolderImages
 from common.data.formats import draw
 from common.data.images import Images
 from common.data.transforms import DFB, Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from common.data.encodings import parse_encoding, re_encoded
-from common.errors import UserError
+from common.cli.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 

@@ -11,7 +11,7 @@ import pytest
 
 from common.data.datasets import SPECS
 from common.data.fetch import download, fetch, unpack
-from common.errors import UserError
+from common.cli.errors import UserError
 
 CONTENT = bytes(range(256)) * 800
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from common.data.folders import FolderImages, decode, files_digest, in_memory, random_resized_crop
 from common.data.transforms import Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 SMALL = Transform(16, "resize-crop")
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from common.data import formats
 from common.data.formats import draw, folder, image_files, list_hash, svhn
-from common.errors import UserError
+from common.cli.errors import UserError
 
 
 def test_the_draw_is_the_smallest_hashes_of_seed_slash_name():

@@ -4,7 +4,7 @@ from PIL import Image
 from common.data.datasets import load
 from common.data.formats import draw, list_hash
 from common.data.imagenet import class_list, imagenet1k, imagenet100
-from common.errors import UserError
+from common.cli.errors import UserError
 
 NPOS, MCM = class_list("imagenet100"), class_list("imagenet100-mcm")
 

@@ -7,7 +7,7 @@ import pytest
 
 from common.data.__main__ import main
 from common.data.datasets import SPECS
-from common.errors import command
+from common.cli.errors import command
 
 
 @pytest.fixture

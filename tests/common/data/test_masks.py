@@ -25,7 +25,7 @@ from common.data.masks import (
     read_masks,
     write_manifest,
 )
-from common.errors import UserError
+from common.cli.errors import UserError
 
 FACTS = {"checkpoint_sha256": "c" * 64, "data": "toys", "data_sha256": "d" * 64, "classes": 300, "recipe": {"theta": 0.5}}
 

@@ -4,7 +4,7 @@ from PIL import Image
 from torchvision import transforms as T
 
 from common.data.transforms import CIFAR, DFB, IMAGENET, Transform
-from common.errors import UserError
+from common.cli.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common.errors import UserError
-from common.features import Features, Head
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
 from common.scorers.activations import ASH, _nth, percentile
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import test_contract
 
-from common.errors import UserError
-from common.features import Features
+from common.cli.errors import UserError
+from common.scoring.features import Features
 from common.metrics import auroc
 from common.scorers import SCORERS, scorer
 

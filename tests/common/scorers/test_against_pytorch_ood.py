@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from common.features import Features, Head
+from common.scoring.features import Features, Head
 from common.metrics import fpr_at_tpr
 from common.scorers import SCORERS, scorer
 

@@ -13,10 +13,10 @@ from scipy.stats import spearmanr
 from worlds import CLASSES, features, from_penultimate, make_head, rows
 
 import common.scorers
-from common.errors import UserError
-from common.features import Features, Head
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
 from common.metrics import auroc
-from common.recipes import field_type
+from common.cli.recipes import field_type
 from common.scorers import CANONICAL, METHODS, SCORERS, canonical, scorer
 from common.scorers.base import Scorer, array
 
@@ -265,7 +265,7 @@ def test_scorers_import_no_network_and_no_data_set():
     for file in Path(common.scorers.__file__).parent.glob("*.py"):
         imported = {node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)}
         ours = {module for module in imported if module.startswith(("common", "lbf", "dfb"))}
-        assert all(m.startswith("common.scorers") or m in ("common.errors", "common.features", "common.neighbours", "common.recipes") for m in ours), file
+        assert all(m.startswith("common.scorers") or m in ("common.cli.errors", "common.scoring.features", "common.cli.recipes") for m in ours), file
         assert not re.search(r"^\s*(import|from) (torch|timm|cv2)", file.read_text(), re.M), file
 
 

@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.features import Features, Head
+from common.cli.errors import UserError
+from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
 
 RNG = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def test_knn_equals_brute_force_over_several_blocks(monkeypatch):
 
     all_distances = np.linalg.norm(unit(TEST.penultimate)[:, None] - unit(TRAIN.penultimate)[None], axis=2)
     monkeypatch.setattr("common.scorers.base.BLOCK_BYTES", 2000)  # a few rows a block
-    monkeypatch.setattr("common.neighbours.TILE_BYTES", 1000)  # and fewer of the bank at a time than k
+    monkeypatch.setattr("common.scorers.neighbours.TILE_BYTES", 1000)  # and fewer of the bank at a time than k
     np.testing.assert_allclose(scores("knn:k=17"), -np.sort(all_distances, axis=1)[:, 16], rtol=1e-9)
 
 

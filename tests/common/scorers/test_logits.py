@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.features import Features
+from common.scoring.features import Features
 from common.scorers import SCORERS, scorer
 
 

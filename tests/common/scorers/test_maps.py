@@ -3,8 +3,8 @@ import doctest
 import numpy as np
 import pytest
 
-from common.errors import UserError
-from common.features import Features
+from common.cli.errors import UserError
+from common.scoring.features import Features
 from common.scorers import SCORERS, maps, scorer
 from common.scorers.maps import FEWEST, norm_ratio
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.features import Features, Head
+from common.scoring.features import Features, Head
 
 CLASSES, OWN, SPARE = 4, 4, 8  # every class has four units of its own; eight more are quiet in distribution
 

@@ -1,0 +1,231 @@
+"""A printed table with our numbers in it: paper, ours (mean +- std over seeds, n) and gap, in the paper's order of rows and columns.
+
+Every number printed is in it; a method that was not run keeps its printed number and is marked "reported". Averages are recomputed from
+the columns on both sides. Only rows of the benchmark's own sets, whole, scored on the paper's network, stand beside a printed number.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data import SPECS
+from common.cli.errors import UserError
+from common.results.tables import METRICS, markdown
+
+COLUMNS = ("id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note")
+AVERAGE = "average"
+NAMES = METRICS | {"id_accuracy": "ID accuracy"}
+EXTRA = "ours only"  # marks rows that the paper does not have
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the paper and ours, in percent; None where a side has none. `values`: ours, one a seed."""
+
+    paper: float | None
+    values: tuple[float, ...] = ()
+    note: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        return float(np.mean(self.values)) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+
+    @property
+    def gap(self) -> float | None:
+        return None if self.paper is None or self.mean is None else self.mean - self.paper
+
+    def text(self) -> str:
+        """`28.17 -> 27.90 ± 0.31 (-0.27)`, or the side that is there."""
+        ours = "" if self.mean is None else f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
+        if self.paper is None or not ours:
+            return ours or ("-" if self.paper is None else f"{self.paper:.2f}")
+        return f"{self.paper:.2f} -> {ours} ({self.gap:+.2f})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One ID set's part of a printed table: `rows` are (printed name, method, scorer), `cells` by (row, ood_set, metric)."""
+
+    id_set: str
+    backbone: str
+    rows: tuple[tuple[str, str, str], ...]
+    sets: tuple[str, ...]
+    metrics: tuple[str, ...]
+    cells: dict[tuple[tuple[str, str, str], str, str], Cell]
+
+    def seeds(self, row: tuple[str, str, str]) -> int:
+        return max((len(cell.values) for key, cell in self.cells.items() if key[0] == row), default=0)
+
+
+def read_printed(path: Path) -> list[dict[str, str]]:
+    """The cells of one printed table. Raises UserError for another file."""
+    if not path.is_file():
+        raise UserError(f"no printed table at {path}")
+    with open(path, newline="") as file:
+        found = list(csv.DictReader(file))
+    if not found or "printed" not in found[0]:
+        raise UserError(f"{path} is not a printed table (no column printed)")
+    return found
+
+
+def usable(row: dict[str, Any], backbone: str) -> bool:
+    """Whether a row of ours may stand beside a printed number: a benchmark's own set, whole, on the paper's network."""
+    return str(row.get("benchmark")) == "True" and row["backbone"] == backbone
+
+
+def ours_by_cell(rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """(method, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
+    found: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    networks: dict[tuple[str, str, str, str], str] = {}
+    for row in rows:
+        if row["id_set"] != id_set or not usable(row, backbone):
+            continue
+        key = (row["method"], row["scorer"], row["ood_set"], str(row["seed"]))
+        if networks.setdefault(key, row["checkpoint_sha256"]) != row["checkpoint_sha256"]:
+            raise UserError(f"two networks for {row['method']}, {row['scorer']}, {row['ood_set']}, seed {row['seed']}; give the results of one recipe only")
+        for metric in metrics:
+            found.setdefault((*key[:3], metric), {})[key[3]] = 100 * float(row[metric])
+            if metric == "id_accuracy":  # the network's, whatever the score and set
+                found.setdefault((row["method"], "", "", metric), {})[key[3]] = 100 * float(row[metric])
+    return found
+
+
+def join(printed: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], extra: Sequence[tuple[str, str]] = ()) -> list[Table]:
+    """A table for each ID set of the printed one. `extra`: further (method, scorer) of ours to show, at the end."""
+    tables = []
+    for id_set, backbone in dict.fromkeys((cell["id_set"], cell["backbone"]) for cell in printed):
+        part = [cell for cell in printed if cell["id_set"] == id_set]
+        metrics = tuple(dict.fromkeys(cell["metric"] for cell in part))
+        sets = tuple(name for name in dict.fromkeys(cell["ood_set"] for cell in part) if name != AVERAGE)
+        ours = ours_by_cell(rows, id_set, backbone, metrics)
+        names = tuple(dict.fromkeys((cell["printed"], cell["method"], cell["scorer"]) for cell in part))
+        more = tuple((EXTRA, *pair) for pair in extra if any(key[:2] == pair for key in ours))
+        cells = {}
+        for row in (*names, *more):
+            mine = {(c["ood_set"], c["metric"]): c for c in part if (c["printed"], c["method"], c["scorer"]) == row}
+            for metric in metrics:
+                for name in sets:
+                    cells[row, name, metric] = one_cell(mine.get((name, metric)), ours.get((*row[1:], name, metric), {}))
+                if (AVERAGE, metric) in mine or sets and sets != ("",):
+                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), [cells[row, name, metric] for name in sets], row, metric, ours, id_set)
+        shown = (*sets, AVERAGE) if any(key[1] == AVERAGE for key in cells) else sets
+        tables.append(Table(id_set, backbone, (*names, *more), shown, metrics, cells))
+    return tables
+
+
+def one_cell(printed: dict[str, str] | None, ours: dict[str, float]) -> Cell:
+    value = float(printed["value"]) if printed and printed["value"] else None
+    return Cell(value, tuple(ours[seed] for seed in sorted(ours)), printed["note"] if printed else "")
+
+
+def average_cell(printed: dict[str, str] | None, columns: Sequence[Cell], row, metric: str, ours: dict, id_set: str) -> Cell:
+    """Recomputed from the columns; where the paper prints averages alone, its own. Ours needs every column, for the same seeds."""
+    note, value = (printed["note"] if printed else ""), None
+    if columns:
+        value = None if any(cell.paper is None for cell in columns) else float(np.mean([cell.paper for cell in columns]))
+        if value is not None and printed and printed["value"] and abs(float(printed["value"]) - value) > 0.0101:
+            note = note or f"printed {printed['value']}"
+        values = [cell.values for cell in columns]
+    else:
+        value = float(printed["value"]) if printed and printed["value"] else None
+        names = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
+        values = [tuple(seeds[seed] for seed in sorted(seeds)) for name in names for seeds in [ours.get((*row[1:], name, metric), {})]]
+    whole = values and all(values) and len({len(v) for v in values}) == 1
+    return Cell(value, tuple(float(np.mean(seed)) for seed in zip(*values, strict=True)) if whole else (), note)
+
+
+# OOD sets behind averages that are printed without their columns (LBF Tables 2 and 4)
+_CIFAR = ("svhn", "lsun_crop", "lsun_resize", "isun", "textures", "places365")
+BENCHMARKS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet100": ("inaturalist", "sun", "places", "textures")}
+
+
+def set_title(name: str) -> str:
+    return SPECS[name].title if name in SPECS else name
+
+
+def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of one metric."""
+    header = ["row", "score", "n", *(set_title(name) or NAMES[metric] for name in table.sets)]
+    lines = []
+    for row in table.rows:
+        n = table.seeds(row)
+        said = row[0] if row[0] != EXTRA else f"{row[1]} ({EXTRA})"
+        lines.append([said, row[2] or "-", str(n) if n else "reported", *(table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets)])
+    return header, lines
+
+
+def as_markdown(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        for metric in table.metrics:
+            better = "lower" if metric == "fpr95" else "higher"
+            head = f"ID {set_title(table.id_set)}, {table.backbone}; {NAMES[metric]} in percent, {better} is better; paper -> ours (gap in points)"
+            noted = [(row[0], cell.note) for (row, name, m), cell in table.cells.items() if m == metric and name == AVERAGE]
+            notes = [f"- {name}, average: {note}" for name, note in noted if note and "within rounding" not in note]
+            parts.append("\n\n".join([head, markdown(*texts(table, metric)), *(["\n".join(notes)] if notes else [])]))
+    return "\n\n".join(parts) + '\n\nn: seeds of ours; "reported": the paper\'s number alone, not run here. Averages are recomputed from the columns.'
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """One line a cell, all digits, no times: two runs with one seed give the same bytes."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    plain = lambda value: "" if value is None else repr(value)  # noqa: E731
+    for table in tables:
+        for ((row, method, scorer), name, metric), cell in table.cells.items():
+            numbers = [plain(cell.paper), plain(cell.mean), plain(cell.std), len(cell.values) or "", plain(cell.gap)]
+            writer.writerow([table.id_set, table.backbone, row, method, scorer, name, metric, *numbers, cell.note])
+    return out.getvalue()
+
+
+def as_latex(tables: Sequence[Table]) -> str:
+    """A booktabs table for each ID set and metric."""
+    escape = lambda text: text.replace("->", r"$\to$").replace("±", r"$\pm$").replace("_", r"\_").replace("&", r"\&").replace("%", r"\%")  # noqa: E731
+    parts = []
+    for table in tables:
+        for metric in table.metrics:
+            header, lines = texts(table, metric)
+            body = "\n".join(" & ".join(map(escape, line)) + r" \\" for line in lines)
+            caption = escape(f"{NAMES[metric]} in %, ID {set_title(table.id_set)}, {table.backbone}: paper -> ours (gap).")
+            columns = "ll" + "r" * (len(header) - 2)
+            top = " & ".join(map(escape, header)) + r" \\"
+            parts.append(
+                f"\\begin{{table}}\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{top}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
+            )
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+
+
+def trained_as(rows: Sequence[dict[str, Any]]) -> str:
+    """How long ours were trained, in a line: a short run is named short."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["recipe"].startswith("{"):
+            recipe = json.loads(row["recipe"])
+            long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
+            found.setdefault(row["method"], []).append(f"{row['backbone']} {long}")
+    return "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items()) if found else ""
+
+
+def left_out(tables: Sequence[Table], rows: Sequence[dict[str, Any]]) -> str:
+    """Which rows of ours stand in no cell and why, in a line; empty where none."""
+    known = {(table.id_set, table.backbone) for table in tables}
+    other = [row for row in rows if (row["id_set"], row["backbone"]) not in known]
+    partial = [row for row in rows if row not in other and str(row.get("benchmark")) != "True"]
+    said = []
+    if other:
+        pairs = ", ".join(sorted({f"{row['backbone']} on {row['id_set']}" for row in other}))
+        said.append(f"{len(other)} rows of another network or ID set ({pairs})")
+    if partial:
+        said.append(f"{len(partial)} rows of sets that are not the benchmark's, or not whole ({', '.join(sorted({row['ood_set'] for row in partial}))})")
+    return "left out of the paper's table: " + "; ".join(said) if said else ""

@@ -1,0 +1,191 @@
+"""Rows of results as a table: one line a method and scorer, one column an OOD set, mean +- std over seeds.
+
+    python -m common.tables runs/*/results.csv
+    python -m common.tables runs/*/results.csv --paper lbf/paper/table1.csv --csv table1.csv --latex table1.tex    # a printed table with ours in it
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data import SPECS
+from common.cli.errors import UserError, command
+
+METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
+APART = ("shapes-backgrounds",)  # reported, but not part of an average: both methods train on something near it
+
+
+def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
+    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results."""
+    rows: list[dict[str, str]] = []
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"no results at {path}")
+        with open(path, newline="") as file:
+            found = list(csv.DictReader(file))
+        if not found or "auroc" not in found[0]:
+            raise UserError(f"{path} is not a file of results (no column auroc)")
+        rows += found
+    return rows
+
+
+def base_name(ood_set: str) -> str:
+    return ood_set.partition(":")[0]
+
+
+def averaged(ood_set: str) -> bool:
+    """Control columns (re-encoded ID images) and sets reported apart are no part of an average."""
+    return base_name(ood_set) not in APART and ":encode=" not in ood_set
+
+
+def seeds_mean(values: Sequence[float]) -> str:
+    """Percent with two decimals; with several seeds mean +- standard deviation (n - 1)."""
+    if len(values) == 1:
+        return f"{100 * values[0]:.2f}"
+    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
+
+
+def cells(rows: Sequence[dict[str, Any]], metric: str) -> tuple[list[str], list[tuple[str, str]], dict[tuple[str, str, str], list[float]]]:
+    """OOD sets and (method, scorer) lines in order of appearance, and the values of each cell, one a seed."""
+    sets = list(dict.fromkeys(row["ood_set"] for row in rows))
+    lines = list(dict.fromkeys((row["method"], row["scorer"]) for row in rows))
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        values.setdefault((row["method"], row["scorer"], row["ood_set"]), []).append(float(row[metric]))
+    return sets, lines, values
+
+
+def average(values: dict, line: tuple[str, str], sets: Sequence[str]) -> list[float]:
+    """Unweighted mean over the averaged OOD sets, one a seed; empty where a set is missing."""
+    columns = [values.get((*line, name), []) for name in sets if averaged(name)]
+    if not columns or len({len(column) for column in columns}) != 1:
+        return []
+    return [float(np.mean(seed)) for seed in zip(*columns, strict=True)]
+
+
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are padded, so that it reads well on a screen too."""
+    widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
+    align = [str.ljust if i < 2 else str.rjust for i in range(len(header))]
+    draw = lambda row: "| " + " | ".join(a(text, w) for a, text, w in zip(align, row, widths)) + " |"  # noqa: E731
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"
+    return "\n".join([draw(header), rule, *map(draw, lines)])
+
+
+def title(ood_set: str) -> str:
+    name, _, options = ood_set.partition(":")
+    if options.startswith("encode="):
+        return f"ID as {options.removeprefix('encode=')}*"
+    spec = SPECS.get(name)
+    return (spec.title if spec and not name.startswith("shapes") else name) + ("*" if name in APART else "")
+
+
+def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
+    """The table of each ID set: FPR95 (lower is better) and AUROC (higher is better) as `FPR95 / AUROC`, and the ID accuracy."""
+    parts = []
+    for id_set in dict.fromkeys(row["id_set"] for row in rows):
+        chosen = [row for row in rows if row["id_set"] == id_set]
+        parts.append(_one_table(chosen, id_set, metrics))
+    return "\n\n".join(parts)
+
+
+def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[str]) -> str:
+    by_metric = {metric: cells(rows, metric) for metric in metrics}
+    sets, lines, _ = by_metric[metrics[0]]
+    accuracies: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        accuracies.setdefault((row["method"], row["scorer"]), {})[row["checkpoint_sha256"]] = float(row["id_accuracy"])
+    body = []
+    for line in lines:
+        texts = [" / ".join(seeds_mean(by_metric[m][2][(*line, name)]) if (*line, name) in by_metric[m][2] else "-" for m in metrics) for name in sets]
+        means = [average(by_metric[m][2], line, sets) for m in metrics]
+        mean = " / ".join(seeds_mean(values) if values else "-" for values in means)
+        body.append([*line, *texts, mean, seeds_mean(list(accuracies[line].values()))])
+    head = f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
+    table = markdown(["method", "score", *map(title, sets), "average", "ID accuracy"], body)
+    starred = any(not averaged(name) for name in sets)
+    return head + "\n\n" + table + ("\n\n* not part of the average" if starred else "")
+
+
+def read_paper(folder: Path) -> list[dict[str, str]]:
+    """The printed cells in a folder of CSV files (percent, as printed)."""
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(f"no printed tables (*.csv) in {folder}")
+    return [row for path in files for row in csv.DictReader(open(path, newline=""))]
+
+
+def beside_paper(rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
+    """Paper, ours and gap for every cell that both have: same ID set, OOD set, method and score. A stand-in set has no printed cell."""
+    printed: dict[tuple[str, ...], dict[str, str]] = {}
+    for cell in paper:
+        printed.setdefault((cell["id_set"], cell["method"], cell["scorer"], cell["ood_set"], cell["metric"]), cell)
+    ours: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        for metric in metrics:
+            ours.setdefault((row["id_set"], row["method"], row["scorer"], row["ood_set"], metric), []).append(float(row[metric]))
+    lines, backbones = [], set()
+    for key in dict.fromkeys(key[:4] for key in ours):
+        texts = []
+        for metric in metrics:
+            if (cell := printed.get((*key, metric))) is None:
+                break
+            backbones.add(cell["backbone"])
+            values = ours[(*key, metric)]
+            texts += [cell["value"], seeds_mean(values), f"{100 * float(np.mean(values)) - float(cell['value']):+.2f}"]
+        else:
+            lines.append([key[1], key[2], title(key[3]), *texts])
+    if not lines:
+        return ""
+    own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))
+    header = ["method", "score", "OOD set", *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap"))]
+    return f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n" + markdown(header, lines)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(prog="python -m common.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate or dfb.evaluate")
+    made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["fpr95", "auroc"], help="what each cell shows [fpr95 auroc]")
+    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
+    made.add_argument("--paper", type=Path, default=None, metavar="PATH", help="a printed table (lbf/paper/table1.csv): all of it with ours beside; or a folder of them: the cells that both have")
+    made.add_argument("--extra", nargs="+", default=[], metavar="METHOD/SCORER", help="with a printed table: rows of ours that the paper does not have")
+    made.add_argument("--csv", type=Path, default=None, metavar="FILE", help="with a printed table: one line a cell, all digits")
+    made.add_argument("--latex", type=Path, default=None, metavar="FILE", help="with a printed table: for \\input in LaTeX")
+    arguments = made.parse_args()
+    rows = read_rows(arguments.results)
+    text, files = show(rows, arguments.metrics), {}
+    if arguments.paper and arguments.paper.is_dir():
+        if beside := beside_paper(rows, read_paper(arguments.paper), arguments.metrics):
+            text += "\n\n" + beside
+    elif arguments.paper:
+        text, files = whole_table(arguments, rows, text)
+    elif arguments.csv or arguments.latex or arguments.extra:
+        raise UserError("--csv, --latex and --extra need --paper with a printed table")
+    print(text)
+    for path, content in {arguments.out: text + "\n", **files}.items():
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            print(f"\n{path}", file=sys.stderr)
+
+
+def whole_table(arguments: argparse.Namespace, rows: list[dict[str, str]], own: str) -> tuple[str, dict[Path | None, str]]:
+    """The printed table with ours in it, our own rows where some have no place there, and the files to write."""
+    from common.results import paper  # it draws with this module's functions
+
+    extra = [tuple(word.rsplit("/", 1)) for word in arguments.extra]
+    if any(len(pair) != 2 for pair in extra):
+        raise UserError(f"extra must be METHOD/SCORER, got {' '.join(arguments.extra)}")
+    found = paper.join(paper.read_printed(arguments.paper), rows, extra)
+    said = paper.left_out(found, rows)
+    text = paper.as_markdown(found) + f"\n\n{paper.trained_as(rows)}" + (f"\n\n{said}\n\nAll rows of ours:\n\n{own}" if said else "")
+    return text, {arguments.csv: paper.as_csv(found), arguments.latex: paper.as_latex(found)}
+
+
+if __name__ == "__main__":
+    command(main)

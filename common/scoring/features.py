@@ -1,0 +1,184 @@
+"""What a network says of images, as plain arrays: the only thing scores ever see. One pass a set gives all that any score needs."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from common.training import distributed
+from common.backbones import Classifier
+from common.cli.errors import UserError
+from common.training.seeds import generator
+
+
+@dataclass(frozen=True)
+class Head:
+    """The linear classifier on the penultimate features."""
+
+    weight: Float[np.ndarray, "classes channels"]
+    bias: Float[np.ndarray, " classes"]
+
+    @classmethod
+    def of(cls, model: Classifier) -> "Head":
+        return cls(model.head.weight.detach().cpu().numpy(), model.head.bias.detach().cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Features:
+    """One row an image, in the order of the set.
+
+    `penultimate` is the feature map's mean over locations, `logits` the head's output on it. `extras` holds what single scores
+    ask for by name: "block_norms" (images x blocks), "odin:T=1000,eps=0.0014" (images), ...
+    """
+
+    penultimate: Float[np.ndarray, "images channels"]
+    logits: Float[np.ndarray, "images classes"]
+    labels: Int[np.ndarray, " images"] | None = None
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+BASIC = ("penultimate", "logits")
+_ODIN = re.compile(r"odin:T=([0-9.e+-]+),eps=([0-9.e+-]+)$")
+
+
+def extract(
+    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: torch.device | str = "cpu", progress: bool = True
+) -> Features:
+    """Features of a set, in eval mode: one forward pass for everything; ODIN with a step adds a gradient pass, jigsaw norms a forward pass.
+
+    `needs`: names of extras beyond "penultimate", "logits" and "labels", which are always there. Over several processes each passes a range of
+    the images, and rank 0 alone gets all of them (the others their own range, without labels). Raises UserError for an unknown need.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in dict.fromkeys((*BASIC, *needs)) if name != "labels"}
+    for _, batch in passes(model, images, needs, batch_size=batch_size, device=device, progress=progress):
+        for name, values in batch.items():
+            parts[name].append(values)
+    arrays = distributed.gather({name: np.concatenate(rows) for name, rows in parts.items()})
+    labels = None if images.labels is None or not distributed.is_main() else images.labels.cpu().numpy()
+    return Features(arrays.pop("penultimate"), arrays.pop("logits"), labels, arrays)
+
+
+def passes(
+    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int, device: torch.device | str, progress: bool, done: int = 0
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
+    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    model = model.to(device).eval()
+    mine = distributed.share(torch.arange(len(images)))[done:]
+    if len(mine) == 0:
+        return
+    start, quiet = int(mine[0]), not (progress and distributed.is_main())
+    with tqdm(total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False) as bar:
+        for pixels in images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size):
+            batch = pixels.to(device, non_blocking=True).float() / 255
+            yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+            start += len(batch)
+            bar.update(len(batch))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One batch's forward pass: what the extras are made from. `start` is the row of its first image in the set."""
+
+    model: Classifier
+    images: Float[Tensor, "batch 3 height width"]
+    penultimate: Float[Tensor, "batch channels"]
+    logits: Float[Tensor, "batch classes"]  # with their graph back to `images` where some extra asks for a gradient
+    blocks: list[Tensor]  # every residual block's output
+    start: int
+
+
+def _one_batch(model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]) -> dict[str, Tensor]:
+    graph = any((match := _ODIN.match(name)) and float(match[2]) for name in makers)
+    with torch.set_grad_enabled(graph):
+        pooled, blocks = _forward(model, images.requires_grad_(graph), any(name in MAKERS for name in makers))
+        logits = model.head(pooled)
+    seen = Pass(model, images, pooled.detach(), logits, [block.detach() for block in blocks], start)
+    return {"penultimate": seen.penultimate, "logits": logits.detach()} | {name: make(seen) for name, make in makers.items()}
+
+
+def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+    """Pooled features, and every residual block's output where it is wanted."""
+    outputs: list[Tensor] = []
+    hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()] if wanted else []
+    try:
+        return model.pool(model.feature_map(images)), outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _maker(need: str) -> Callable[[Pass], Tensor]:
+    """How an extra is made from a batch's pass. common/scorers/maps.py defines the extras that look inside the network."""
+    if need in MAKERS:
+        return MAKERS[need]
+    if match := _ODIN.match(need):
+        temperature, eps = float(match[1]), float(match[2])
+        return lambda seen: odin(seen.model, seen.images, temperature, eps, seen.logits)
+    raise UserError(f"unknown need {need!r}; known: {', '.join((*BASIC, 'labels', *MAKERS))}, odin:T=...,eps=...")
+
+
+def block_norms(blocks: list[Tensor]) -> Float[Tensor, "batch blocks"]:
+    """FeatureNorm of every block: mean over channels of the L2 norm over locations, after a ReLU."""
+    return torch.stack([torch.linalg.vector_norm(F.relu(out.float()), dim=(2, 3)).mean(1) for out in blocks], dim=1)
+
+
+def jigsaw(images: Float[Tensor, "batch 3 height width"], orders: Int[Tensor, "batch 9"], fill: Tensor) -> Float[Tensor, "batch 3 height width"]:
+    """Each image's 3 x 3 tiles in its own order; what the tiles do not cover is `fill` (broadcastable, the mean colour)."""
+    rows, cols = images.shape[2] // 3, images.shape[3] // 3
+    tiles = images[:, :, : 3 * rows, : 3 * cols].unflatten(2, (3, rows)).unflatten(4, (3, cols)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    tiles = tiles[torch.arange(len(images), device=images.device)[:, None], orders.to(images.device)]
+    out = fill.expand_as(images).clone()
+    out[:, :, : 3 * rows, : 3 * cols] = tiles.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return out
+
+
+@torch.no_grad()
+def _jigsaw_block_norms(seen: Pass) -> Float[Tensor, "batch blocks"]:
+    """Of jigsawed images, tiles shuffled by a seed fixed per row: neither batch size nor earlier draws change an image's order."""
+    orders = [torch.randperm(9, generator=generator(0, "jigsaw", seen.start + row)) for row in range(len(seen.images))]
+    shuffled = jigsaw(seen.images, torch.stack(orders), seen.model.normalise.mean)
+    return block_norms(_forward(seen.model, shuffled, True)[1])
+
+
+@torch.no_grad()
+def _channel_maxima(seen: Pass) -> Float[Tensor, "batch columns"]:
+    """Each block's channel maxima over locations and the penultimate vector, after the number of layers and their widths."""
+    layers = [out.float().amax((2, 3)) for out in seen.blocks] + [seen.penultimate]
+    split = torch.tensor([float(len(layers)), *(float(layer.shape[1]) for layer in layers)], device=seen.penultimate.device)
+    return torch.cat([split.expand(len(seen.penultimate), -1), *layers], dim=1)
+
+
+MAKERS: dict[str, Callable[[Pass], Tensor]] = {
+    "block_norms": lambda seen: block_norms(seen.blocks),
+    "jigsaw_block_norms": _jigsaw_block_norms,
+    "channel_maxima": _channel_maxima,
+}
+
+
+def odin(model: Classifier, images: Float[Tensor, "batch 3 height width"], temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
+    """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64.
+
+    `logits` of a pass that was made already are taken over; with a step they must carry their graph back to `images`.
+    """
+    if eps:
+        if logits is None:
+            images = images.clone().requires_grad_()
+            logits = model(images)
+        loss = F.cross_entropy(logits / temperature, logits.argmax(1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images, retain_graph=True)  # another ODIN setting may follow
+        images, logits = images.detach() - eps * gradient.sign(), None
+    with torch.no_grad():
+        logits = (model(images) if logits is None else logits.detach()).double() / temperature
+    return logits.softmax(1).amax(1)

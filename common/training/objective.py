@@ -1,0 +1,117 @@
+"""What a training method is: a module whose forward is the step.
+
+Its parameters go to the optimizer, its buffers to the checkpoint; both through `state_dict`, so an objective's own state is saved, moved
+and resumed without further code. The step calls the network itself (`model.feature_map`, `model.pool`, `model.head`), as often
+as it needs; the trainer never runs a forward pass of its own. Feature maps leave the network in float32, so losses are in float32.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+
+from common.backbones import Classifier
+from common.training.augment import augment, mixup
+from common.training.distributed import all_rows, over_batch, share
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images, in [0, 1], and what is known of them. `labels` are 0..K-1."""
+
+    images: Float[Tensor, "views batch 3 height width"]
+    labels: Int64[Tensor, " batch"]
+    index: Int64[Tensor, " batch"]  # row in the data set
+    masks: Bool[Tensor, "batch height width"] | Int64[Tensor, "batch height width"] | None = None
+
+    @property
+    def flat(self) -> Float[Tensor, "rows 3 height width"]:
+        """All views as one batch, first views first: batch norm then sees them together."""
+        return self.images.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands. `generator` lives on the batch's device and is seeded anew each step, for an objective's own draws."""
+
+    epoch: int
+    epochs: int
+    step: int  # from 0, over the whole run
+    steps_per_epoch: int
+    generator: torch.Generator
+
+
+class Objective(nn.Module):
+    """Base of all training methods.
+
+    `forward(model, batch, clock)` returns the loss and numbers to log: detached tensors, either of shape () (averaged over the epoch's
+    steps) or of shape (2,), a numerator and a denominator that are summed over the epoch before they are divided.
+    """
+
+    views: int = 1  # augmented views of each image
+    uses_head: bool = True  # False: the classifier's head is left out of the optimizer
+    whole_images: bool = False  # True: sets that crop while they decode must not, because the method places images and masks itself
+    extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups for the objective's own parameters; `lr_scale` multiplies the recipe's rate."""
+        parameters = list(self.parameters())
+        return [{"params": parameters, "lr_scale": 1.0}] if parameters else []
+
+    def augment(self, pixels: UInt8[Tensor, "batch 3 height width"], index: Tensor, how: Any, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """One view of a batch, as floats in [0, 1], and its masks where the method has any. `how` is the recipe's `augmentation`."""
+        return augment(pixels, how, generator), None
+
+    def prepare(self, model: Classifier, images: Any) -> None:
+        """Once before the first step; not after a resume."""
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        raise TypeError(f"{type(self).__name__} does not say what its step is")
+
+    def after_step(self, model: Classifier, clock: Clock) -> None: ...
+
+    def after_epoch(self, model: Classifier, clock: Clock) -> None: ...
+
+
+def ratio(numerator: Tensor, denominator: Tensor | int) -> Float[Tensor, " 2"]:
+    """A number to log that is a share or a mean over a varying count."""
+    return torch.stack([numerator.detach().float(), torch.as_tensor(denominator, dtype=torch.float32, device=numerator.device)])
+
+
+def accuracy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, " 2"]:
+    return ratio((logits.argmax(1) == labels).sum(), len(labels))
+
+
+class CrossEntropy(Objective):
+    """Plain classification (LBF Eq. 2)."""
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = model(batch.flat)
+        loss = over_batch(F.cross_entropy(logits, batch.labels), len(logits))
+        return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, batch.labels)}
+
+
+class Mixup(Objective):
+    """Cross-entropy on pairs of images mixed by one share a batch, Beta(alpha, alpha) (DFB section 4.1, BiT's rule)."""
+
+    def __init__(self, alpha: float):
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        images, partner, weight = mixup(all_rows(batch.flat), self.alpha, clock.generator)  # partners may be another process's images
+        other = share(all_rows(batch.labels)[partner])
+        logits, weight = model(share(images)), weight.to(images.dtype)
+        loss = weight * F.cross_entropy(logits, batch.labels) + (1 - weight) * F.cross_entropy(logits, other)
+        loss = over_batch(loss, len(logits))
+        larger = torch.where(weight >= 0.5, batch.labels, other)
+        return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, larger)}
+
+
+def named_parameters(model: Classifier, objective: Objective) -> Iterable[tuple[str, nn.Parameter]]:
+    """The network's trained parameters by name, without the head where the objective does not use it."""
+    return [(name, p) for name, p in model.named_parameters() if objective.uses_head or not name.startswith("head.")]

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from common.scoring import cache
+from common.backbones import build
+from common.data import shapes
+from common.cli.errors import UserError
+from common.scoring.cache import FeatureCache
+from common.scoring.features import Head, extract, jigsaw, odin
+from common.scorers import scorer
+
+QUIET = {"progress": False}
+ALL = ("block_norms", "jigsaw_block_norms", "channel_maxima", "odin:T=1000.0,eps=0.0014", "odin:T=2.0,eps=0.0")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = build("resnet8", 8)
+    model.train()
+    model(shapes.load("shapes", "train", limit=64).pixels.float() / 255)  # running statistics of real images
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return shapes.load("shapes", "test", limit=30)
+
+
+def test_one_row_an_image_and_logits_are_the_heads_answer(model, images):
+    found = extract(model, images, (), **QUIET)
+    head = Head.of(model)
+    assert found.penultimate.shape == (30, 128) and np.array_equal(found.labels, images.labels.numpy())
+    assert np.allclose(found.logits, found.penultimate @ head.weight.T + head.bias, atol=1e-5)
+    with torch.no_grad():
+        assert np.allclose(found.logits, model(images.pixels.float() / 255).numpy(), atol=1e-5)
+
+
+def test_the_batch_size_changes_nothing(model, images):
+    one, other = (extract(model, images, ALL, batch_size=size, **QUIET) for size in (30, 7))
+    for name in ALL:
+        assert np.allclose(one.extras[name], other.extras[name], atol=1e-4), name
+
+
+def test_one_pass_serves_every_need_but_odin_and_jigsaw(model, images):
+    calls = []
+    hook = model.body.register_forward_hook(lambda *_: calls.append(1))
+    extract(model, images, ("block_norms", "channel_maxima", "penultimate", "labels"), batch_size=30, **QUIET)
+    assert len(calls) == 1
+    extract(model, images, ALL, batch_size=30, **QUIET)
+    hook.remove()
+    assert len(calls) == 1 + 1 + 1 + 1  # the pass, from which ODIN takes its gradient; jigsaw; ODIN after its step. ODIN without a step: none
+
+
+def test_block_norms_and_channel_maxima_are_those_of_the_scorers_reference(model, images):
+    maps = []
+    hooks = [block.register_forward_hook(lambda m, i, out: maps.append(out.detach().numpy())) for block in model.blocks()]
+    found = extract(model, images, ("block_norms", "channel_maxima"), batch_size=30, **QUIET)
+    for hook in hooks:
+        hook.remove()
+    norms = np.stack([np.sqrt((np.maximum(z, 0) ** 2).sum(axis=(2, 3))).mean(axis=1) for z in maps], axis=1)
+    assert np.allclose(found.extras["block_norms"], norms, rtol=1e-5)
+    layers = [z.max(axis=(2, 3)) for z in maps] + [found.penultimate]
+    split = [len(layers), *(layer.shape[1] for layer in layers)]
+    assert np.allclose(found.extras["channel_maxima"], np.concatenate([np.tile(split, (30, 1)), *layers], axis=1), rtol=1e-5)
+
+
+def test_jigsaw_moves_tiles_as_the_reference_does():
+    image, fill = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4), torch.full((1, 3, 1, 1), -1.0)
+    order = torch.tensor([[8, 1, 2, 3, 4, 5, 6, 7, 0]])
+    assert jigsaw(image, order, fill)[0, 2].tolist() == [[10, 1, 2, -1], [4, 5, 6, -1], [8, 9, 0, -1], [-1, -1, -1, -1]]
+
+
+def test_odin_without_a_step_is_the_largest_softmax_at_its_temperature(model, images):
+    batch = images.pixels[:4].float() / 255
+    with torch.no_grad():
+        expected = F.softmax(model(batch).double() / 2, dim=1).amax(1)
+    assert torch.allclose(odin(model, batch, 2.0, 0.0), expected, atol=1e-9)
+
+
+def test_odins_step_is_eps_in_pixel_units_and_raises_the_predicted_class(model, images):
+    batch, seen = images.pixels[:8].float() / 255, []
+    hook = model.normalise.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].detach().clone()))
+    after = odin(model, batch, 10.0, 0.002)
+    hook.remove()
+    step = (seen[-1] - batch).abs()
+    assert step.max().item() == pytest.approx(0.002, rel=1e-3) and (step[step > 0] - 0.002).abs().max() < 1e-6
+    assert (after > odin(model, batch, 10.0, 0.0)).all()
+
+
+def test_an_unknown_need_is_named(model, images):
+    with pytest.raises(UserError, match="unknown need 'colour'; known: penultimate, logits, labels, block_norms"):
+        extract(model, images, ("colour",), **QUIET)
+
+
+def test_the_cache_is_keyed_by_content_not_by_name(model, images, tmp_path):
+    calls = []
+    hook = model.body.register_forward_hook(lambda *_: calls.append(1))
+    cache = FeatureCache(tmp_path)
+    first = cache.get(model, images, (), **QUIET)
+    again = cache.get(model, images, (), **QUIET)
+    assert len(calls) == 1 and np.array_equal(first.logits, again.logits)
+    cache.get(model, images, ("block_norms",), **QUIET)
+    assert len(calls) == 2
+    other = images.subset(torch.arange(29, -1, -1), name=images.name)
+    assert np.allclose(cache.get(model, other, (), **QUIET).logits[::-1], first.logits, atol=1e-5) and len(calls) == 3
+    with torch.no_grad():
+        model.head.bias += 1
+        assert not np.array_equal(cache.get(model, images, (), **QUIET).logits, first.logits)
+        model.head.bias -= 1
+    hook.remove()
+
+
+def test_a_torn_cache_file_is_made_again(model, images, tmp_path):
+    cache = FeatureCache(tmp_path)
+    whole = cache.get(model, images, (), **QUIET)
+    for path in tmp_path.rglob("logits.npy"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert np.array_equal(cache.get(model, images, (), **QUIET).logits, whole.logits)
+
+
+def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(model, images, tmp_path, monkeypatch):
+    needs = ("block_norms", "jigsaw_block_norms")
+    whole = FeatureCache(tmp_path / "whole").get(model, images, needs, batch_size=7, **QUIET)
+    monkeypatch.setattr(cache, "STRIDE_BYTES", 1)
+    seen = []
+
+    def killed(batch, stop):
+        seen.append(len(batch[0]))
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+
+    cache = FeatureCache(tmp_path, large_bytes=0)
+    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: killed(batch, 6))  # two passes a batch: in the third, jigsawed
+    with pytest.raises(KeyboardInterrupt):
+        cache.get(model, images, needs, batch_size=7, **QUIET)
+    hook.remove()
+    seen.clear()
+    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: killed(batch, 0))
+    resumed = cache.get(model, images, needs, batch_size=7, **QUIET)
+    again = cache.get(model, images, needs, batch_size=7, **QUIET)
+    hook.remove()
+    assert sum(seen) == 2 * (30 - 14) and isinstance(resumed.penultimate, np.memmap) and not resumed.logits.flags.writeable
+    for name in ("penultimate", "logits"):
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name)) and np.array_equal(getattr(again, name), getattr(whole, name))
+    for name in needs:
+        assert np.array_equal(resumed.extras[name], whole.extras[name]), name
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_scores_of_mapped_features_are_those_of_arrays_in_memory(model, images, tmp_path):
+    arrays, mapped = (FeatureCache(tmp_path, large_bytes=limit).get(model, images, (), **QUIET) for limit in (2**31, 0))
+    for name in ("mahalanobis", "rmd", "vim:D=8", "knn:k=3", "react", "dice", "klm", "line", "gen"):
+        chosen = scorer(name)
+        assert np.array_equal(chosen.fit(mapped, Head.of(model))(mapped), chosen.fit(arrays, Head.of(model))(arrays)), name

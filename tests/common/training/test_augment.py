@@ -1,0 +1,116 @@
+import pytest
+import torch
+import torchvision.transforms.v2.functional as TF
+
+from common.training import augment as A
+from common.training.augment import Augmentation, augment
+
+
+@pytest.fixture
+def images():
+    return torch.rand(30, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def pixels():
+    return torch.randint(0, 256, (50, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+def test_padded_crops_are_torchvisions_image_by_image(images, mode):
+    dy, dx = torch.randint(0, 9, (2, 30), generator=draw())
+    ours = A.crop_pad(images, dy, dx, 4, mode)
+    for i, image in enumerate(images):
+        padded = TF.pad(image, [4], padding_mode="constant" if mode == "zero" else mode)
+        assert torch.equal(ours[i], TF.crop(padded, int(dy[i]), int(dx[i]), 16, 12))
+
+
+def test_resized_crops_are_torchvisions_image_by_image(images):
+    boxes = A.draw_boxes(30, 16, 12, 0.2, draw(), torch.device("cpu"))
+    ours = A.resized_crop(images, boxes)
+    for i, image in enumerate(images):
+        assert torch.allclose(ours[i], TF.resized_crop(image, *boxes[i].tolist(), [16, 12], antialias=False), atol=1e-5)
+
+
+def test_boxes_lie_inside_and_keep_area_and_aspect_in_range():
+    boxes = A.draw_boxes(4000, 64, 64, 0.2, draw(), torch.device("cpu"))
+    top, left, h, w = boxes.unbind(1)
+    assert (top >= 0).all() and (left >= 0).all() and (top + h <= 64).all() and (left + w <= 64).all()
+    area, ratio = h * w / 4096, w / h
+    assert 0.19 < area.min() and area.mean().item() == pytest.approx(0.55, abs=0.02) and 0.7 < ratio.min() and ratio.max() < 1.4
+    assert (top + h == 64).any() and (top == 0).any()
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, low, high",
+    [
+        (A.adjust_brightness, TF.adjust_brightness, 0.6, 1.4), (A.adjust_contrast, TF.adjust_contrast, 0.6, 1.4),
+        (A.adjust_saturation, TF.adjust_saturation, 0.6, 1.4), (A.adjust_hue, TF.adjust_hue, -0.5, 0.5),
+    ],
+)  # fmt: skip
+def test_each_colour_operation_is_torchvisions_image_by_image(images, ours, theirs, low, high):
+    images[0] = 0.5  # grey: hue undefined
+    images[1] = 0
+    factors = low + (high - low) * torch.rand(30, generator=draw())
+    result = ours(images, factors)
+    for i, image in enumerate(images):
+        assert torch.allclose(result[i], theirs(image, factors[i].item()), atol=2e-5), i
+
+
+def test_jitter_applies_each_images_factors_in_its_own_order(images):
+    factors = torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.4, 0.4, 0.4, 0.1]) * (2 * torch.rand(30, 4, generator=draw()) - 1)
+    rank = torch.randperm(30, generator=draw(1))
+    result = A.color_jitter(images, factors, rank)
+    theirs = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
+    for r, i in enumerate(rank.tolist()):
+        image = images[i]
+        for op in A.order_of(r):
+            image = theirs[op](image, factors[i, op].item())
+        assert torch.allclose(result[i], image, atol=5e-5), i
+    assert len({A.order_of(r) for r in range(24)}) == 24
+
+
+def test_every_image_is_drawn_for_itself(pixels):
+    same = pixels[:1].expand(50, -1, -1, -1)
+    for how in (Augmentation(), Augmentation(crop="none", flip=False, jitter=True), Augmentation(crop="resized", flip=False)):
+        assert len(torch.unique(augment(same, how, draw()).flatten(1), dim=0)) > 25
+
+
+def test_the_generator_decides_and_nothing_else(pixels):
+    how = Augmentation(jitter=True)
+    torch.manual_seed(1)
+    first = augment(pixels, how, draw())
+    torch.manual_seed(2)
+    assert torch.equal(augment(pixels, how, draw()), first) and not torch.equal(augment(pixels, how, draw(1)), first)
+
+
+def test_nothing_asked_is_the_image_in_0_to_1(pixels):
+    assert torch.equal(augment(pixels, Augmentation(crop="none", flip=False), draw()), pixels.float() / 255)
+
+
+def test_shares_are_as_asked(pixels):
+    many = pixels[:1].expand(4000, -1, -1, -1)[:, :, :8, :8]
+    plain = many[0].float() / 255
+    flipped = (augment(many, Augmentation(crop="none"), draw()) == plain.flip(2)).flatten(1).all(1).float().mean()
+    assert flipped.item() == pytest.approx(0.5, abs=0.04)
+    left = (augment(many, Augmentation(crop="none", flip=False, jitter=True), draw()) == plain).flatten(1).all(1).float().mean()
+    assert left.item() == pytest.approx(0.2, abs=0.03)
+    assert augment(many, Augmentation(jitter=True), draw()).aminmax().min >= 0
+
+
+def test_mixup_mixes_with_one_share_a_batch(images):
+    mixed, partner, share = A.mixup(images, 0.1, draw())
+    assert torch.allclose(mixed, share * images + (1 - share) * images[partner]) and sorted(partner.tolist()) == list(range(30))
+
+
+def test_mixup_shares_follow_the_beta_distribution():
+    from scipy.stats import beta, kstest
+
+    generator = draw()
+    shares = [A._beta(a, generator, torch.device("cpu")).item() for a in (0.1,) for _ in range(1500)]
+    assert kstest(shares, beta(0.1, 0.1).cdf).pvalue > 1e-3
+    assert kstest([A._beta(1.0, generator, torch.device("cpu")).item() for _ in range(500)], "uniform").pvalue > 1e-3
