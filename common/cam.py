@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.recipes import check, choice, number, numbers, switch
 
@@ -19,15 +19,37 @@ from common.cli.recipes import check, choice, number, numbers, switch
 class CamRecipe:
     """How a map is made. The defaults are our reading of DFB, whose text says only "multi-scale"."""
 
-    cam_class: str = choice("label", ("label", "predicted"), why="whose map: the labelled class (DFB Eq. 1), or the one predicted at scale 1 (its code)")
+    cam_class: str = choice(
+        "label",
+        ("label", "predicted"),
+        why="whose map: the labelled class (DFB Eq. 1), or the one predicted at scale 1 (its code)",
+    )
     cam_bias: bool = switch(False, why="add the head's bias; Eq. 1 has none, DFB's code does")
-    cam_relu: bool = switch(True, why="negative values to 0 in each view, before summing; DFB's code and the IRN line of work")
-    cam_norm: str = choice("max", ("max", "minmax"), why="to [0, 1]: divide by the maximum, or subtract the minimum first")
-    cam_order: str = choice("upsample-first", ("upsample-first", "normalise-first"), why="upsample and sum the views, then normalise, or each view first")
-    cam_scales: tuple[float, ...] = numbers((0.5, 1.0, 1.5, 2.0), low=0.1, high=8, why="sizes of the views, as multiples of the image's; DFB's code")
+    cam_relu: bool = switch(
+        True, why="negative values to 0 in each view, before summing; DFB's code and the IRN line of work"
+    )
+    cam_norm: str = choice(
+        "max", ("max", "minmax"), why="to [0, 1]: divide by the maximum, or subtract the minimum first"
+    )
+    cam_order: str = choice(
+        "upsample-first",
+        ("upsample-first", "normalise-first"),
+        why="upsample and sum the views, then normalise, or each view first",
+    )
+    cam_scales: tuple[float, ...] = numbers(
+        (0.5, 1.0, 1.5, 2.0), low=0.1, high=8, why="sizes of the views, as multiples of the image's; DFB's code"
+    )
     cam_flip: bool = switch(True, why="add each view's mirror image; DFB's code")
-    cam_shift: str = choice("none", ("none", "half-stride"), why="move each view's map up and left by (stride - 1) / 2 pixels, to where padded 3x3 convolutions look; none as in DFB's code")
-    cam_blur: float = number(0.0, low=0, why="sigma in pixels of a Gaussian at the mask's size, then min-max; DFB's code: 4 at 128 px. 0 = none")
+    cam_shift: str = choice(
+        "none",
+        ("none", "half-stride"),
+        why="move each view's map up and left by (stride - 1) / 2 pixels, to where padded 3x3 convolutions look; none as in DFB's code",
+    )
+    cam_blur: float = number(
+        0.0,
+        low=0,
+        why="sigma in pixels of a Gaussian at the mask's size, then min-max; DFB's code: 4 at 128 px. 0 = none",
+    )
     cam_eps: float = number(1e-5, low=0, high=1, why="added to what a map is divided by; DFB's code")
 
     def __post_init__(self):
@@ -37,7 +59,9 @@ class CamRecipe:
 
 
 def class_map(
-    feature_map: Float[Tensor, "batch channels rows cols"], weight: Float[Tensor, "batch channels"], bias: Float[Tensor, " batch"] | None = None
+    feature_map: Float[Tensor, "batch channels rows cols"],
+    weight: Float[Tensor, "batch channels"],
+    bias: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch rows cols"]:
     """M^(i,j) = W_y^T f(x)^(i,j), each image with its own class's row of the head (DFB Eq. 1)."""
     found = torch.einsum("bcij,bc->bij", feature_map, weight)
@@ -49,7 +73,9 @@ def normalise_map(maps: Float[Tensor, "batch rows cols"], how: str, eps: float) 
     if how == "minmax":
         maps = maps - maps.amin(dim=(1, 2), keepdim=True)
     top = maps.amax(dim=(1, 2), keepdim=True)
-    return torch.where(top > 0, maps.clamp_min(0) / (top + eps).clamp_min(torch.finfo(maps.dtype).tiny), torch.zeros_like(maps))
+    return torch.where(
+        top > 0, maps.clamp_min(0) / (top + eps).clamp_min(torch.finfo(maps.dtype).tiny), torch.zeros_like(maps)
+    )
 
 
 def resize_maps(
@@ -58,9 +84,14 @@ def resize_maps(
     """Bilinear, then moved up and left by `shift_px` (rows, columns) pixels of the result; the border's values continue outside."""
     if shift_px == (0.0, 0.0):
         return F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
-    y, x = (2 * (torch.arange(n, dtype=maps.dtype, device=maps.device) + 0.5 + move) / n - 1 for n, move in zip(size, shift_px))
+    y, x = (
+        2 * (torch.arange(n, dtype=maps.dtype, device=maps.device) + 0.5 + move) / n - 1
+        for n, move in zip(size, shift_px)
+    )
     grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2).expand(len(maps), -1, -1, -1)
-    return F.grid_sample(maps.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=False).squeeze(1)
+    return F.grid_sample(maps.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=False).squeeze(
+        1
+    )
 
 
 def blur(maps: Float[Tensor, "batch rows cols"], sigma_px: float) -> Float[Tensor, "batch rows cols"]:
@@ -74,7 +105,11 @@ def blur(maps: Float[Tensor, "batch rows cols"], sigma_px: float) -> Float[Tenso
 
 
 def _view_maps(
-    model: Classifier, images: Float[Tensor, "batch 3 height width"], own: Float[Tensor, "batch channels rows cols"], scale: float, flip: bool
+    model: Classifier,
+    images: Float[Tensor, "batch 3 height width"],
+    own: Float[Tensor, "batch channels rows cols"],
+    scale: float,
+    flip: bool,
 ) -> Float[Tensor, "views channels viewrows viewcols"]:
     """Feature maps of the images at a scale and, behind them, of their mirror images: one pass of the network. `own`: the maps at scale 1."""
     if scale == 1:
@@ -85,7 +120,9 @@ def _view_maps(
     return model.feature_map(torch.cat([view, view.flip(3)]) if flip else view)
 
 
-def half_stride(size: tuple[int, int], map_size: tuple[int, int], view_size: tuple[float, float]) -> tuple[float, float]:
+def half_stride(
+    size: tuple[int, int], map_size: tuple[int, int], view_size: tuple[float, float]
+) -> tuple[float, float]:
     """(s - 1) / 2 pixels of a view under stride s, in pixels of `size`: how far half-pixel upsampling puts a location from what it looks at.
 
     A convolution of odd width with padding centres its output i on input s i, not on the middle of the s pixels from there on.
@@ -114,7 +151,9 @@ def class_attention(
         maps = class_map(features, weight.repeat(twice, 1), None if bias is None else bias.repeat(twice))
         maps = maps.relu() if recipe.cam_relu else maps
         if moved:  # a mirror image is moved before it is mirrored back
-            maps = resize_maps(maps, size, half_stride(size, tuple(maps.shape[-2:]), tuple(scale * n for n in images.shape[-2:])))
+            maps = resize_maps(
+                maps, size, half_stride(size, tuple(maps.shape[-2:]), tuple(scale * n for n in images.shape[-2:]))
+            )
         if recipe.cam_flip:
             maps = maps[:count] + maps[count:].flip(2)
         if recipe.cam_order == "normalise-first":

@@ -6,30 +6,18 @@ a half-written file never bears its name. Reading unpickles tensors and plain va
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.backbones import Classifier, build
+from common.backbones import build
+from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
+from common.cli.files import write_atomically
 
 FORMAT = "ood-backgrounds checkpoint 1"
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary_path)`, flush it to disk, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -45,7 +33,9 @@ def weights_digest(model: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def save(path: Path | str, model: Classifier, *, recipe: dict[str, Any], training: dict[str, Any] | None = None, **facts: Any) -> None:
+def save(
+    path: Path | str, model: Classifier, *, recipe: dict[str, Any], training: dict[str, Any] | None = None, **facts: Any
+) -> None:
     """Write a checkpoint atomically. `recipe` and `facts` are plain values; `training` is None once training is finished."""
     content = {
         "format": FORMAT,
@@ -79,7 +69,9 @@ def _read(path: Path | str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason or 'the file is empty'})") from error
+        raise UserError(
+            f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason or 'the file is empty'})"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r})")
     return content

@@ -61,7 +61,9 @@ def _closest(id_: np.ndarray, ood: np.ndarray, tpr: float) -> float:
     """The point whose recall is nearest to tpr, even if below it; among equals the one with the larger recall (Hendrycks; DFB's code)."""
     starts = np.searchsorted(id_, np.unique(id_), side="left")  # how many ID scores lie below each distinct one
     recall = (len(id_) - starts) / len(id_)
-    j = int(np.argmin(np.abs(recall - tpr)))  # in floats, as the original has it: equal distances are decided by rounding
+    j = int(
+        np.argmin(np.abs(recall - tpr))
+    )  # in floats, as the original has it: equal distances are decided by rounding
     if j == 0:
         return _share_at_least(ood, id_[0])
     # Of the thresholds with this recall the lowest counts: just above the next lower ID score.
@@ -198,7 +200,9 @@ def _check_repeats(repeats: int) -> None:
         raise UserError(f"repeats must be >= 1, got {repeats}")
 
 
-def bootstrap(id_scores: np.ndarray, ood_scores: np.ndarray, metric: Metric = auroc, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    id_scores: np.ndarray, ood_scores: np.ndarray, metric: Metric = auroc, repeats: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile interval of metric(id, ood) when the images of each side are drawn again with replacement.
 
     It speaks of the choice of test images only, not of training seeds.
@@ -206,12 +210,19 @@ def bootstrap(id_scores: np.ndarray, ood_scores: np.ndarray, metric: Metric = au
     _check_repeats(repeats)
     id_, ood = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
     draw = np.random.default_rng(seed)
-    values = [metric(id_[draw.integers(len(id_), size=len(id_))], ood[draw.integers(len(ood), size=len(ood))]) for _ in range(repeats)]
+    values = [
+        metric(id_[draw.integers(len(id_), size=len(id_))], ood[draw.integers(len(ood), size=len(ood))])
+        for _ in range(repeats)
+    ]
     return _interval(np.array(values))
 
 
 def paired_difference(
-    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], metric: Metric = auroc, repeats: int = 1000, seed: int = 0
+    a: tuple[np.ndarray, np.ndarray],
+    b: tuple[np.ndarray, np.ndarray],
+    metric: Metric = auroc,
+    repeats: int = 1000,
+    seed: int = 0,
 ) -> Difference:
     """Compare detectors A and B, each given as (id_scores, ood_scores) on the same images in the same order.
 
@@ -229,3 +240,9 @@ def paired_difference(
         differences[r] = metric(a[0][rows[0]], a[1][rows[1]]) - metric(b[0][rows[0]], b[1][rows[1]])
     tail = 1 + min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     return Difference(metric(*a) - metric(*b), *_interval(differences), min(1.0, 2 * tail / (repeats + 1)))
+
+
+CONVENTION = "ID positive; FPR95 at ceil(0.95 n_id) accepted, ties accepted; AUPR is average precision"
+
+
+INTERVALS = ("fpr95_low", "fpr95_high", "auroc_low", "auroc_high")  # with --bootstrap only  # fmt: skip

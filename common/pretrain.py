@@ -11,15 +11,28 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from common.backbones import BACKBONES, build
+from common.backbones.classifier import (
+    CIFAR10_STATS,
+    CIFAR100_STATS,
+    HALF_STATS,
+    IMAGENET_STATS,
+    Classifier,
+    Normalise,
+    Stats,
+)
 from common.cli import flags
-from common.backbones import BACKBONES, HALF_STATS, Classifier, Normalise, build
-from common.training.augment import Augmentation
-from common.data.transforms import DFB, Transform
 from common.cli.errors import UserError, command
-from common.training.objective import CrossEntropy, Mixup
 from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
+from common.data.datasets import training_images
+from common.data.transforms import DFB, Transform, default_transform
+from common.objectives.cross_entropy import CrossEntropy
+from common.objectives.mixup import Mixup
+from common.training.augment import Augmentation
+from common.training.distributed import device_of
+from common.training.engine import fit
+from common.training.recipe import TrainRecipe, prepare_recipe
 from common.training.seeds import derive
-from common.training.engine import TrainRecipe, fit
 
 
 @dataclass(frozen=True)
@@ -29,9 +42,13 @@ class BiTRecipe(TrainRecipe):
     drop_last: bool = switch(False, why="drop an epoch's last, incomplete batch; kept in DFB's code")
     lr: float = number(0.003, low=0, why="highest learning rate; DFB")
     weight_decay: float = number(0.0, low=0, why="L2; 0 as in BiT's rule and DFB's code")
-    drops: tuple[float, ...] = numbers((0.3, 0.6, 0.9), low=0, high=1, why="shares of the run after which the rate is divided by 10; DFB")
+    drops: tuple[float, ...] = numbers(
+        (0.3, 0.6, 0.9), low=0, high=1, why="shares of the run after which the rate is divided by 10; DFB"
+    )
     warmup_steps: int = number(500, low=0, why="steps of linear warm-up from 0; BiT's rule and DFB's code")
-    crop: str = choice("window", ("window", "none"), why="random part of the enlarged image, or images at their final size; DFB")
+    crop: str = choice(
+        "window", ("window", "none"), why="random part of the enlarged image, or images at their final size; DFB"
+    )
     resize_px: int = number(160, low=8, why="side images are resized to before crop window, pixels; DFB")
     mixup: float = number(0.1, low=0, why="alpha of Beta(alpha, alpha), one share a batch; 0 = none; DFB 0.1")
     window_px: int = 0  # the network's input side; set by the command
@@ -71,15 +88,36 @@ PRESETS: dict[str, Preset] = {
 
 
 def parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:18} {p.id_set}, {p.backbone}: {f'{p.recipe.steps} steps' if p.recipe.steps else f'{p.recipe.epochs} epochs'}, lr {p.recipe.lr:g}, batch {p.recipe.batch_size}. {p.source}" for name, p in PRESETS.items()]
+    lines = [
+        f"  {name:18} {p.id_set}, {p.backbone}: {f'{p.recipe.steps} steps' if p.recipe.steps else f'{p.recipe.epochs} epochs'}, lr {p.recipe.lr:g}, batch {p.recipe.batch_size}. {p.source}"
+        for name, p in PRESETS.items()
+    ]
     made = argparse.ArgumentParser(
-        prog="python -m common.pretrain", description=__doc__ + "\npresets:\n" + "\n".join(lines), formatter_class=flags.formatter
+        prog="python -m common.pretrain",
+        description=__doc__ + "\npresets:\n" + "\n".join(lines),
+        formatter_class=flags.formatter,
     )
     made.add_argument("preset", help="a name from the list above")
-    made.add_argument("--id", metavar="SET", default=None, help="train on this set instead of the preset's (see python -m common.data list)")
+    made.add_argument(
+        "--id",
+        metavar="SET",
+        default=None,
+        help="train on this set instead of the preset's (see python -m common.data list)",
+    )
     made.add_argument("--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [the preset's]")
-    made.add_argument("--weights", default=None, metavar="FILE", help='start weights of the body: a file, or "hub" to fetch them [none: from scratch]')
-    made.add_argument("--image-size", type=int, default=None, metavar="PX", help="side of the images, in pixels [the set's: 32, 48 or 224]")
+    made.add_argument(
+        "--weights",
+        default=None,
+        metavar="FILE",
+        help='start weights of the body: a file, or "hub" to fetch them [none: from scratch]',
+    )
+    made.add_argument(
+        "--image-size",
+        type=int,
+        default=None,
+        metavar="PX",
+        help="side of the images, in pixels [the set's: 32, 48 or 224]",
+    )
     flags.add_run_arguments(made)
     add_arguments(made, TrainRecipe)
     add_arguments(made, BiTRecipe, omit=tuple(field.name for field in fields(TrainRecipe)))
@@ -92,7 +130,7 @@ def new_network(backbone: str, images, weights: str | None, seed: int, size: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
         model = build(backbone, len(images.classes), weights=weights, image_size=size)
-    stats = flags.STATS.get(images.name.split(":")[0]) or measured_stats(images)
+    stats = STATS.get(images.name.split(":")[0]) or measured_stats(images)
     model.normalise = Normalise(stats)
     return model
 
@@ -115,14 +153,16 @@ def own_arguments(arguments: argparse.Namespace, preset: Preset) -> TrainRecipe:
     """The preset's recipe with the flags given. Raises UserError for a flag that only presets of the other kind have."""
     for name in ("mixup", "resize_px"):
         if hasattr(arguments, name) and not hasattr(preset.recipe, name):
-            raise UserError(f"--{name.replace('_', '-')} belongs to the presets dfb-cifar10 and dfb-cifar100, not to {arguments.preset}")
+            raise UserError(
+                f"--{name.replace('_', '-')} belongs to the presets dfb-cifar10 and dfb-cifar100, not to {arguments.preset}"
+            )
     return from_arguments(arguments, preset.recipe)
 
 
 def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:
     """How every image that is scored reaches the network's size."""
     if preset.transform is None:
-        return flags.default_transform(id_set, image_size)
+        return default_transform(id_set, image_size)
     return preset.transform if image_size is None else replace(preset.transform, size_px=image_size, resize_px=None)
 
 
@@ -130,14 +170,16 @@ def main() -> None:
     arguments = parser().parse_args()
     preset = pick(PRESETS, arguments.preset)
     id_set = arguments.id or preset.id_set
-    device = flags.device_of(arguments)
-    recipe = flags.prepare_recipe(own_arguments(arguments, preset), device)
+    device = device_of(arguments)
+    recipe = prepare_recipe(own_arguments(arguments, preset), device)
     transform = scored_transform(preset, id_set, arguments.image_size)
     enlarged = replace(transform, size_px=recipe.resize_px, resize_px=None) if recipe.crop == "window" else transform
     if enlarged.size_px < transform.size_px:
         raise UserError(f"resize_px must be >= the images' final side, {transform.size_px}, got {enlarged.size_px}")
-    images = flags.training_images(id_set, enlarged, arguments)
-    model = new_network(arguments.backbone or preset.backbone, images, arguments.weights, arguments.seed, transform.size_px)
+    images = training_images(id_set, enlarged, arguments)
+    model = new_network(
+        arguments.backbone or preset.backbone, images, arguments.weights, arguments.seed, transform.size_px
+    )
     if isinstance(recipe, BiTRecipe):
         recipe = replace(recipe, window_px=transform.size_px)
         model.normalise = Normalise(HALF_STATS)
@@ -152,6 +194,12 @@ def main() -> None:
         facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
     )  # fmt: skip
     print(arguments.out / "checkpoint.pt")
+
+
+STATS: dict[str, Stats] = {
+    "cifar10": CIFAR10_STATS, "cifar100": CIFAR100_STATS, "shapes": HALF_STATS,
+    "imagenet100": IMAGENET_STATS, "imagenet100-mcm": IMAGENET_STATS, "imagenet1k": IMAGENET_STATS,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

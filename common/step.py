@@ -21,7 +21,9 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-GRACE_S = float(os.environ.get("STEP_GRACE_S") or 60)  # an input may be missing so long while nobody makes it: other processes may still be starting
+GRACE_S = float(
+    os.environ.get("STEP_GRACE_S") or 60
+)  # an input may be missing so long while nobody makes it: other processes may still be starting
 
 
 def sha256(path: Path) -> str:
@@ -79,10 +81,15 @@ class Step:
         inputs = self.inputs()
         status = subprocess.run(self.command, pass_fds=(lock,)).returncode
         if status == 0 and (lost := [str(path) for path in (self.makes, *self.also) if not path.exists()]):
-            print(f"error: {', '.join(lost)} was to be made, and is not there after: {' '.join(self.command)}", file=sys.stderr)
+            print(
+                f"error: {', '.join(lost)} was to be made, and is not there after: {' '.join(self.command)}",
+                file=sys.stderr,
+            )
             return 2
         if status == 0:
-            write_stamp(self.makes, {"key": self.key, "command": self.command, "needs": inputs, "makes": self.outputs()})
+            write_stamp(
+                self.makes, {"key": self.key, "command": self.command, "needs": inputs, "makes": self.outputs()}
+            )
         return status
 
 
@@ -152,17 +159,31 @@ def claim(makes: Path) -> int:
                 said = True
             time.sleep(0.2)
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{socket.gethostname()} process {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n".encode(), 0)
+    os.pwrite(
+        lock, f"{socket.gethostname()} process {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n".encode(), 0
+    )
     return lock
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        prog="python -m common.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--makes", type=Path, required=True, metavar="FILE", help="what the command writes")
-    made.add_argument("--also", nargs="*", default=[], type=Path, metavar="FILE", help="further files that the command writes")
+    made.add_argument(
+        "--also", nargs="*", default=[], type=Path, metavar="FILE", help="further files that the command writes"
+    )
     made.add_argument("--key", required=True, help="digest of the command and of its inputs' keys")
-    made.add_argument("--needs", nargs="*", default=[], metavar="FILE[@KEY]", help="inputs; with the key of the step that makes them")
-    made.add_argument("--grace", type=float, default=GRACE_S, metavar="S", help=f"seconds an input may be missing while nobody makes it [$STEP_GRACE_S or 60; now {GRACE_S:g}]")
+    made.add_argument(
+        "--needs", nargs="*", default=[], metavar="FILE[@KEY]", help="inputs; with the key of the step that makes them"
+    )
+    made.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_S,
+        metavar="S",
+        help=f"seconds an input may be missing while nobody makes it [$STEP_GRACE_S or 60; now {GRACE_S:g}]",
+    )
     made.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command")
     return made
 
@@ -178,7 +199,10 @@ def main() -> int:
     lock = claim(step.makes)  # before the wait: who waits for this step's output must see that somebody is at it
     try:
         if (missing := wait_for(needs, arguments.grace)) is not None:
-            print(f"error: {arguments.makes} needs {missing}, which is not there and which nobody is making", file=sys.stderr)
+            print(
+                f"error: {arguments.makes} needs {missing}, which is not there and which nobody is making",
+                file=sys.stderr,
+            )
             return 2
         if step.is_done():
             print(f"{step.makes}: done already", file=sys.stderr)

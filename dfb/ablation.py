@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common import checkpoint
 from common.cli import flags
 from common.cli.errors import UserError, command
-from common.results.tables import METRICS, averaged, markdown, read_rows, seeds_mean
-from dfb.evaluate import ALONE, METHODS
+from common.cli.files import write_atomically
+from common.results.rows import read_rows
+from common.results.tables import METRICS, averaged, markdown, seeds_mean
+from dfb.evaluate import ALONE, JOINED
 
-ORDER = (ALONE, *METHODS.values())
+ORDER = (ALONE, *JOINED.values())
 COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share")
 TRUTH = ("iou", "mean_image_iou", "precision", "recall")
 
@@ -48,16 +49,25 @@ def score_lines(paths: list[Path], scorer: str, metric: str) -> Lines:
         rows, line = read_rows([path]), found.setdefault(path.parent.name if path.stem == "results" else path.stem, {})
         for method in (*ORDER, "background alone"):
             wanted = "+" if method == "background alone" else scorer
-            of = [row for row in rows if row["method"].split(" (")[0] == method and row["scorer"] == wanted and averaged(row["ood_set"])]
+            of = [
+                row
+                for row in rows
+                if row["method"].split(" (")[0] == method and row["scorer"] == wanted and averaged(row["ood_set"])
+            ]
             if of:
-                line.setdefault("S_b alone, +" if method == "background alone" else method, []).append(float(np.mean([float(row[metric]) for row in of])))
+                line.setdefault("S_b alone, +" if method == "background alone" else method, []).append(
+                    float(np.mean([float(row[metric]) for row in of]))
+                )
         line.setdefault("ID accuracy", []).append(float(rows[-1]["id_accuracy"]))
     return found
 
 
 def table(lines: Lines) -> str:
     columns = list(dict.fromkeys(column for line in lines.values() for column in line))
-    return markdown(["variant", *columns], [[name, *(seeds_mean(line[c]) if c in line else "-" for c in columns)] for name, line in lines.items()])
+    return markdown(
+        ["variant", *columns],
+        [[name, *(seeds_mean(line[c]) if c in line else "-" for c in columns)] for name, line in lines.items()],
+    )
 
 
 def report(paths: list[Path], metrics: list[str]) -> str:
@@ -69,7 +79,11 @@ def report(paths: list[Path], metrics: list[str]) -> str:
         raise UserError("give manifests of masks (manifest.json) or files of results (.csv), not both")
     scorers = dict.fromkeys(row["scorer"] for row in read_rows(paths) if row["method"].split(" (")[0] == ALONE)
     said = "{}, {}: mean over OOD sets, percent\n\n"
-    return "\n\n".join(said.format(scorer, METRICS[metric]) + table(score_lines(paths, scorer, metric)) for scorer in scorers for metric in metrics)
+    return "\n\n".join(
+        said.format(scorer, METRICS[metric]) + table(score_lines(paths, scorer, metric))
+        for scorer in scorers
+        for metric in metrics
+    )
 
 
 def main() -> None:
@@ -81,7 +95,7 @@ def main() -> None:
     text = report(arguments.files, arguments.metrics)
     print(text)
     if arguments.out:
-        checkpoint.write_atomically(arguments.out, lambda part: part.write_text(text + "\n"))
+        write_atomically(arguments.out, lambda part: part.write_text(text + "\n"))
         print(f"\n{arguments.out}", file=sys.stderr)
 
 

@@ -1,6 +1,6 @@
 """AUROC against the number of ID classes, a panel an OOD set (DFB Fig. 7), from results that are there.
 
-    python -m dfb.classes runs/papers/dfb/imagenet1k*/seed-*/dfb/results-own.csv --out FIGURES
+python -m dfb.classes runs/papers/dfb/imagenet1k*/seed-*/dfb/results-own.csv --out FIGURES
 """
 
 import argparse
@@ -9,11 +9,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common.data.datasets import parse
 from common.cli.errors import UserError, command
-from common.results.style import CYCLE, STYLES, save
 from common.cli.flags import formatter
-from common.results.tables import read_rows, title
+from common.data.datasets import parse
+from common.results.rows import read_rows
+from common.results.style import CYCLE, STYLES, save
+from common.results.tables import title
 
 LINES = (("vanilla", "energy"), ("DFB, S_h alone", "energy"), ("DFB +", "energy"), ("DFB -", "energy"))
 
@@ -38,7 +39,10 @@ def main() -> None:
         for line, colour, style in zip(LINES, CYCLE, STYLES):
             mine = [row for row in rows if (row["method"], row["scorer"]) == line and row["ood_set"] == name]
             counts = sorted({class_count(row["id_set"]) for row in mine})
-            means = [100 * np.mean([float(row["auroc"]) for row in mine if class_count(row["id_set"]) == count]) for count in counts]
+            means = [
+                100 * np.mean([float(row["auroc"]) for row in mine if class_count(row["id_set"]) == count])
+                for count in counts
+            ]
             axis.plot(counts, means, style, marker="o", color=colour, label=f"{line[1]}, {line[0]}")
         axis.set(xlabel="ID classes", title=f"OOD {title(name)}")
     axes[0, 0].set_ylabel("AUROC, percent; mean over seeds")

@@ -9,15 +9,20 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
+from common.cli.errors import UserError
 from common.data.masks import IGNORE
 from common.training.distributed import global_mean
-from common.cli.errors import UserError
 
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
+CHUNK_BYTES = {
+    "cpu": 4 << 20,
+    "cuda": 256 << 20,
+}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
 
 
-def upsampling_matrix(source: int, target: int, *, align_corners: bool = False, like: Tensor | None = None) -> Float[Tensor, "target source"]:
+def upsampling_matrix(
+    source: int, target: int, *, align_corners: bool = False, like: Tensor | None = None
+) -> Float[Tensor, "target source"]:
     """U with U @ x = x resized bilinearly from `source` to `target` points; its rows sum to 1.
 
     Half-pixel centres: point t reads s = max((t + 1/2) source / target - 1/2, 0), weight 1 - frac(s) on floor(s), the rest on the next.
@@ -40,12 +45,19 @@ def upsample(
     maps: Float[Tensor, "batch classes rows cols"], size: tuple[int, int], *, align_corners: bool = False
 ) -> Float[Tensor, "batch classes height width"]:
     """Bilinear upsampling as two matrix products, U_rows @ map @ U_cols^T (the `up` of Eq. 4)."""
-    rows, cols = (upsampling_matrix(n, to, align_corners=align_corners, like=maps) for n, to in zip(maps.shape[-2:], size, strict=True))
+    rows, cols = (
+        upsampling_matrix(n, to, align_corners=align_corners, like=maps)
+        for n, to in zip(maps.shape[-2:], size, strict=True)
+    )
     return rows @ maps @ cols.T
 
 
 def dense_logits(
-    model: Classifier, images: Float[Tensor, "batch 3 height width"], size: tuple[int, int] | None = None, *, align_corners: bool = False
+    model: Classifier,
+    images: Float[Tensor, "batch 3 height width"],
+    size: tuple[int, int] | None = None,
+    *,
+    align_corners: bool = False,
 ) -> Float[Tensor, "batch classes rows cols"]:
     """Eq. 4 before the softmax: K+1 logits a pixel, at `size` (rows, cols) or at the images' own."""
     local = model.local_logits(model.feature_map(images))
@@ -80,10 +92,14 @@ def _check_targets(targets: Tensor, classes: int) -> None:
         return  # looking would make the step wait for the device
     counted = targets[targets != IGNORE]
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
-        raise UserError(f"targets must be in 0..{classes - 1} or {IGNORE}, got {int(counted.min())}..{int(counted.max())}")
+        raise UserError(
+            f"targets must be in 0..{classes - 1} or {IGNORE}, got {int(counted.min())}..{int(counted.max())}"
+        )
 
 
-def pixel_weights(targets: Int64[Tensor, "batch height width"], reduction: str, dtype: torch.dtype) -> Float[Tensor, "batch height width"]:
+def pixel_weights(
+    targets: Int64[Tensor, "batch height width"], reduction: str, dtype: torch.dtype
+) -> Float[Tensor, "batch height width"]:
     """What each pixel counts: 0 if ignored, else 1 / counted pixels, of the batch or of the image times the images that have any."""
     counted = (targets != IGNORE).to(dtype)
     if reduction == "pixels":
@@ -113,7 +129,9 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
             of = slice(first, first + images)
             for top in range(0, height, rows):
                 at = slice(top, top + rows)
-                part, small = _chunk(logits[of], targets[of, at], weight[of, at], rows_up[at], cols_up, gradient is not None)
+                part, small = _chunk(
+                    logits[of], targets[of, at], weight[of, at], rows_up[at], cols_up, gradient is not None
+                )
                 loss = loss + part
                 if gradient is not None:
                     gradient[of] += small
@@ -127,7 +145,9 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         return upstream * gradient, None, None, None, None
 
 
-def _chunk(logits: Tensor, targets: Tensor, weight: Tensor, rows_up: Tensor, cols_up: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _chunk(
+    logits: Tensor, targets: Tensor, weight: Tensor, rows_up: Tensor, cols_up: Tensor, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
     """Loss of some images' rows, and its gradient at feature resolution. `z` is the one large tensor; it is overwritten in place."""
     z = (rows_up @ logits) @ cols_up.T
     index = targets.clamp_min(0).unsqueeze(1)  # ignored pixels read class 0 with weight 0

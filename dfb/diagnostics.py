@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from common.backbones import Classifier
-from common.scoring.features import Features
+from common.backbones.classifier import Classifier
 from common.metrics import auroc
+from common.scorers.arrays import Features
 from dfb.dense import dense_logits
 from dfb.score import background_score, guard_fires
 
@@ -62,7 +62,10 @@ def background_on_background(model: Classifier, images: Any, count: int = 500) -
         rows = slice(start, min(start + 100, count))
         logit = dense_logits(model, images.pixels[rows].to(device).float() / 255)[:, -1]
         mask = images.masks[rows].to(device).float()
-        on, off = (logit * mask).sum((1, 2)) / mask.sum((1, 2)), (logit * (1 - mask)).sum((1, 2)) / (1 - mask).sum((1, 2))
+        on, off = (
+            (logit * mask).sum((1, 2)) / mask.sum((1, 2)),
+            (logit * (1 - mask)).sum((1, 2)) / (1 - mask).sum((1, 2)),
+        )
         larger, seen = larger + int((off > on).sum()), seen + len(mask)
     return larger / seen
 

@@ -21,19 +21,21 @@ import numpy as np
 from torch import nn
 
 from common import checkpoint
+from common.backbones.classifier import Classifier
 from common.cli import flags
-from common.results import tables
-from common.backbones import Classifier
-from common.data.transforms import Transform
 from common.cli.errors import UserError, command
-from common.evaluate import Scored, add_scoring_arguments, ood_names, row_facts, save_scores, set_facts, write_rows
-from common.scoring.features import Features, Head
-from common.metrics import auroc, summary
+from common.cli.files import write_atomically
 from common.cli.recipes import add_arguments, from_arguments
+from common.data.transforms import Transform, transform_from_facts
+from common.metrics import auroc, summary
+from common.results import tables
+from common.results.rows import write_rows
+from common.scorers.arrays import Features, Head
+from common.scoring.sets import Scored, add_scoring_arguments, ood_names, row_facts, save_scores, set_facts
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer, background_score
 
-METHODS = {"plus": "DFB +", "minus": "DFB -", "two_sided": "DFB two-sided"}
+JOINED = {"plus": "DFB +", "minus": "DFB -", "two_sided": "DFB two-sided"}
 ALONE = "DFB, S_h alone"
 RULES = {"own": None, "native": "squeeze", "via32": "via32"}  # protocol -> rule of common.data.transforms
 GUARD_WARNING = 0.01  # share of ID images from which a clamped logarithm is no longer a detail
@@ -44,7 +46,13 @@ Functions = dict[tuple[str, str], Callable[[Features], np.ndarray]]
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m dfb.evaluate", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, default=None, metavar="FILE", help="the stage-1 checkpoint, for the vanilla rows [left out]")
+    made.add_argument(
+        "--vanilla",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the stage-1 checkpoint, for the vanilla rows [left out]",
+    )
     made.add_argument(
         "--protocol", choices=tuple(RULES), default="own",
         help="how every image reaches the network's size: as in training; native: straight from its own size (DFB); via32: through 32 x 32 [own]",
@@ -59,7 +67,10 @@ def foreground_network(model: Classifier) -> Classifier:
     view = copy.copy(model)
     view._modules = dict(model._modules)  # the copy's own table of modules, the same modules in it
     view.head = nn.Linear(model.channels, model.classes - 1)
-    view.head.weight, view.head.bias = nn.Parameter(model.head.weight[:-1].detach()), nn.Parameter(model.head.bias[:-1].detach())
+    view.head.weight, view.head.bias = (
+        nn.Parameter(model.head.weight[:-1].detach()),
+        nn.Parameter(model.head.bias[:-1].detach()),
+    )
     return view
 
 
@@ -70,7 +81,11 @@ class DFBScored(Scored):
         super().__init__(foreground_network(model), facts, arguments.scorers, arguments)
         self.whole, self.transform = model.to(self.device), transform
         template = from_arguments(arguments, JointScorer("msp"))
-        self.joint = {(sign, name): replace(template, foreground=scorer, sign=sign) for name, scorer in self.scorers.items() for sign in SIGNS}
+        self.joint = {
+            (sign, name): replace(template, foreground=scorer, sign=sign)
+            for name, scorer in self.scorers.items()
+            for sign in SIGNS
+        }
 
     def features(self, images: Any, needs: set[str]) -> Features:
         found, head = super().features(images, needs), Head.of(self.whole)
@@ -80,26 +95,29 @@ class DFBScored(Scored):
     def fit_all(self) -> tuple[Functions, dict[tuple[str, str], str]]:
         """Every row's score as a function, by (method, scorer), and the switches of each in words."""
         needs = {need for scorer in self.joint.values() for need in scorer.train_needs}
-        train, head = self.features(self.load(self.facts["id_set"], "train", self.facts["limit"]), needs), Head.of(self.whole)
+        train, head = (
+            self.features(self.load(self.facts["id_set"], "train", self.facts["limit"]), needs),
+            Head.of(self.whole),
+        )
         functions: Functions = {}
         options = {}
         for name, scorer in self.scorers.items():
             functions[ALONE, name] = self.joint["plus", name].fit_foreground(train, head)
             options[ALONE, name] = repr(scorer)
         for (sign, name), scorer in self.joint.items():
-            functions[METHODS[sign], name], options[METHODS[sign], name] = scorer.fit(train, head), repr(scorer)
+            functions[JOINED[sign], name], options[JOINED[sign], name] = scorer.fit(train, head), repr(scorer)
             if scorer.resolved_branch == "softmax" and scorer.log_guard == "clamp" and sign != "two_sided":
-                smooth, key = replace(scorer, log_guard="softplus"), (METHODS[sign] + " softplus", name)
+                smooth, key = replace(scorer, log_guard="softplus"), (JOINED[sign] + " softplus", name)
                 functions[key], options[key] = smooth.fit(train, head), repr(smooth)
         for sign in SIGNS:
-            alone, key = BackgroundOnly(sign), ("background alone", METHODS[sign].removeprefix("DFB "))
+            alone, key = BackgroundOnly(sign), ("background alone", JOINED[sign].removeprefix("DFB "))
             functions[key], options[key] = alone.fit(train, head), repr(alone)
         return functions, options
 
 
 def protocol_transform(facts: dict[str, Any], protocol: str) -> Transform:
     """The checkpoint's own transform, or one that brings every image to the same size by the protocol's rule."""
-    own = flags.transform_from_facts(facts)
+    own = transform_from_facts(facts)
     return own if RULES[protocol] is None else Transform(own.size_px, RULES[protocol], None, own.interpolation)
 
 
@@ -112,9 +130,13 @@ def load_pair(arguments: argparse.Namespace) -> tuple[tuple[Classifier, dict], t
         return (model, facts), None
     vanilla, vanilla_facts = checkpoint.load_finished(arguments.vanilla)
     if vanilla.classes != model.classes - 1 or vanilla_facts["id_set"] != facts["id_set"]:
-        raise UserError(f"{arguments.vanilla}: {vanilla.classes} classes of {vanilla_facts['id_set']}, expected {model.classes - 1} of {facts['id_set']}")
+        raise UserError(
+            f"{arguments.vanilla}: {vanilla.classes} classes of {vanilla_facts['id_set']}, expected {model.classes - 1} of {facts['id_set']}"
+        )
     if checkpoint.weights_digest(vanilla) != facts["stage1_sha256"]:
-        print(f"note: {arguments.vanilla} is not the network whose masks trained {arguments.checkpoint}", file=sys.stderr)
+        print(
+            f"note: {arguments.vanilla} is not the network whose masks trained {arguments.checkpoint}", file=sys.stderr
+        )
     return (model, facts), (vanilla, vanilla_facts)
 
 
@@ -130,11 +152,18 @@ def vanilla_rows(pair, names: list[str], transform: Transform, arguments: argpar
         images = scored.load(set_name, "test", arguments.limit)
         features = scored.features(images, scored.needs)
         for name, function in functions.items():
-            rows.append(base | set_facts(set_name, images) | {"scorer": name, "options": repr(scored.scorers[name])} | summary(id_scores[name], function(features)))
+            rows.append(
+                base
+                | set_facts(set_name, images)
+                | {"scorer": name, "options": repr(scored.scorers[name])}
+                | summary(id_scores[name], function(features))
+            )
     return rows
 
 
-def dfb_rows(scored: DFBScored, names: list[str], arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, np.ndarray]]:
+def dfb_rows(
+    scored: DFBScored, names: list[str], arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, np.ndarray]]:
     """Rows, diagnostics and raw scores of the DFB network."""
     id_set, needs = scored.facts["id_set"], scored.needs
     sets = {name: scored.load(name, "test", arguments.limit) for name in names}  # missing data is named before any pass
@@ -146,7 +175,9 @@ def dfb_rows(scored: DFBScored, names: list[str], arguments: argparse.Namespace)
     if by_set[id_set]["guard_fires"] <= GUARD_WARNING:
         functions = {key: function for key, function in functions.items() if not key[0].endswith("softplus")}
     id_scores = {key: function(id_features) for key, function in functions.items()}
-    base = row_facts(scored, id_images, found["id_accuracy_first_k"], None) | {"checkpoint_sha256": checkpoint.weights_digest(scored.whole)}
+    base = row_facts(scored, id_images, found["id_accuracy_first_k"], None) | {
+        "checkpoint_sha256": checkpoint.weights_digest(scored.whole)
+    }
     rows, raw = [], {f"{method}/{name}/id": values for (method, name), values in id_scores.items()}
     background = background_score(id_features)
     for set_name, images in sets.items():
@@ -154,7 +185,9 @@ def dfb_rows(scored: DFBScored, names: list[str], arguments: argparse.Namespace)
         by_set[set_name] = diagnostics.of_set(features) | {"auroc_S_b": auroc(background, background_score(features))}
         for (method, name), function in functions.items():
             scores = raw[f"{method}/{name}/{set_name}"] = function(features)
-            row = {"method": method, "scorer": name, "options": options[method, name]} | summary(id_scores[method, name], scores)
+            row = {"method": method, "scorer": name, "options": options[method, name]} | summary(
+                id_scores[method, name], scores
+            )
             rows.append(base | set_facts(set_name, images) | row)
     pixels = next(iter(id_images.batches(16))).to(scored.device)
     found |= {
@@ -170,17 +203,25 @@ def summary_text(found: dict[str, Any], id_set: str) -> str:
     """What a reader needs beside the table."""
     percent = lambda value: f"{100 * value:.2f}"  # noqa: E731
     body = [
-        [name, percent(numbers["background_largest"]), percent(numbers["guard_fires"]), percent(numbers["auroc_S_b"]) if "auroc_S_b" in numbers else "-"]
+        [
+            name,
+            percent(numbers["background_largest"]),
+            percent(numbers["guard_fires"]),
+            percent(numbers["auroc_S_b"]) if "auroc_S_b" in numbers else "-",
+        ]
         for name, numbers in found["sets"].items()
     ]
     gap = found["conversion_gap"]
     parts = [
-        "The background logit S_b of each set; percent\n\n" + tables.markdown(["set", "S_b is the largest logit", "S_b <= 1e-6 (log clamped)", "AUROC of S_b alone"], body),
+        "The background logit S_b of each set; percent\n\n"
+        + tables.markdown(["set", "S_b is the largest logit", "S_b <= 1e-6 (log clamped)", "AUROC of S_b alone"], body),
         f"ID accuracy over the first K logits {percent(found['id_accuracy_first_k'])} %, over all K+1 {percent(found['id_accuracy_all'])} %\n"
         f"mean dense logits against the converted classifier: {gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners",
     ]
     if found["sets"][id_set]["guard_fires"] > GUARD_WARNING:
-        parts.append("warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones")
+        parts.append(
+            "warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones"
+        )
     return "\n\n".join(parts)
 
 
@@ -197,10 +238,15 @@ def main() -> None:
     suffix = "" if arguments.protocol == "own" else f" ({arguments.protocol})"
     seconds = round(time.monotonic() - started, 1)
     rows = [row | {"method": row["method"] + suffix, "seconds": seconds} for row in rows]
-    out = arguments.out or arguments.checkpoint.with_name(f"results{suffix.strip(' ()') and '-' + suffix.strip(' ()')}.csv")
+    out = arguments.out or arguments.checkpoint.with_name(
+        f"results{suffix.strip(' ()') and '-' + suffix.strip(' ()')}.csv"
+    )
     write_rows(out, rows)
     found = {"protocol": arguments.protocol, "checkpoint_sha256": checkpoint.weights_digest(model), **found}
-    checkpoint.write_atomically(out.with_name(out.stem.replace("results", "diagnostics") + ".json"), lambda part: part.write_text(json.dumps(found, indent=1) + "\n"))
+    write_atomically(
+        out.with_name(out.stem.replace("results", "diagnostics") + ".json"),
+        lambda part: part.write_text(json.dumps(found, indent=1) + "\n"),
+    )
     if arguments.save_scores:
         save_scores(arguments.save_scores, raw)
     print(tables.show(rows))

@@ -16,15 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common import checkpoint, data
-from common.cli import flags
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
 from common.cam import CamRecipe, class_attention
+from common.cli import flags
+from common.cli.errors import UserError, command
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
-from common.cli.errors import UserError, command
-from common.evaluate import ood_names
-from common.scoring.features import extract
+from common.data.transforms import transform_from_facts
 from common.results.style import BLUE, HEAT, ORANGE, save
+from common.scoring.features import extract
+from common.scoring.sets import ood_names
+from common.training.distributed import device_of
 from common.training.seeds import generator
 from dfb.dense import dense_logits
 from dfb.score import background_score, first_k
@@ -37,7 +39,9 @@ def chosen(images: Any, count: int, use: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def maps_of(vanilla: Classifier, model: Classifier, images: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch height width"]]:
+def maps_of(
+    vanilla: Classifier, model: Classifier, images: Float[Tensor, "batch 3 height width"]
+) -> list[Float[Tensor, "batch height width"]]:
     """Vanilla attention of the predicted class; the DFB network's largest foreground logit and its background logit, pixel by pixel (paper, Fig. 1)."""
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     attention, _ = class_attention(vanilla, images, labels, CamRecipe(cam_class="predicted"))
@@ -59,7 +63,9 @@ def attention_figure(vanilla: Classifier, model: Classifier, sets: dict[str, Any
         axes[row, 0].set_ylabel(name, fontsize=8)
         for kind in range(3):
             values = torch.stack([maps[kind] for maps in found])
-            axes[row, kind + 1].imshow(found[row][kind].numpy(), cmap=HEAT, vmin=float(values.min()), vmax=float(values.max()))
+            axes[row, kind + 1].imshow(
+                found[row][kind].numpy(), cmap=HEAT, vmin=float(values.min()), vmax=float(values.max())
+            )
     for axis, text in zip(axes[0], titles):
         axis.set_title(text, fontsize=8)
     for axis in axes.flat:
@@ -91,7 +97,10 @@ def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device:
     found = {}
     for name, images in sets.items():
         features = extract(model, images, (), device=device, progress=False)
-        found[name] = (np.logaddexp.reduce(first_k(features).logits.astype(np.float64), axis=1), background_score(features))
+        found[name] = (
+            np.logaddexp.reduce(first_k(features).logits.astype(np.float64), axis=1),
+            background_score(features),
+        )
     others = [name for name in sets if name != id_name]
     figure, axes = plt.subplots(len(others), 2, figsize=(7.2, 1.9 * len(others)), squeeze=False, sharex="col")
     for row, name in enumerate(others):
@@ -100,7 +109,15 @@ def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device:
             both = np.concatenate([found[id_name][column], found[name][column]])
             bins = np.linspace(*np.quantile(both, [0.002, 0.998]), 50)
             for label, colour in ((id_name, BLUE), (name, ORANGE)):
-                axis.hist(found[label][column], bins, density=True, histtype="stepfilled", alpha=0.55, color=colour, label=label)
+                axis.hist(
+                    found[label][column],
+                    bins,
+                    density=True,
+                    histtype="stepfilled",
+                    alpha=0.55,
+                    color=colour,
+                    label=label,
+                )
             axis.set_yticks([])
             if row == len(others) - 1:
                 axis.set_xlabel(text)
@@ -113,26 +130,44 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
-    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
-    made.add_argument("--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]")
+    made.add_argument(
+        "--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]"
+    )
+    made.add_argument(
+        "--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]"
+    )
     made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each set [all]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    (model, facts), (vanilla, _) = checkpoint.load_finished(arguments.checkpoint), checkpoint.load_finished(arguments.vanilla)
+    (model, facts), (vanilla, _) = (
+        checkpoint.load_finished(arguments.checkpoint),
+        checkpoint.load_finished(arguments.vanilla),
+    )
     if facts.get("extra_classes") != 1:
-        raise UserError(f"{arguments.checkpoint} has no background class; these figures are of a network that dfb.finetune made")
-    device, transform = flags.device_of(arguments), flags.transform_from_facts(facts)
+        raise UserError(
+            f"{arguments.checkpoint} has no background class; these figures are of a network that dfb.finetune made"
+        )
+    device, transform = device_of(arguments), transform_from_facts(facts)
     model, vanilla = model.to(device), vanilla.to(device)
     names = [facts["id_set"], *ood_names(arguments.ood, facts["id_set"])]
-    sets = {name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit) for name in names}
-    figures = {"attention": attention_figure(vanilla, model, sets, device), "scores": scores_figure(model, names[0], sets, device)}
+    sets = {
+        name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit) for name in names
+    }
+    figures = {
+        "attention": attention_figure(vanilla, model, sets, device),
+        "scores": scores_figure(model, names[0], sets, device),
+    }
     if arguments.masks:
         masks = read_masks(arguments.masks)
-        training = data.load(facts["id_set"], "train", root=arguments.data, transform=transform, limit=masks.manifest["limit"])
+        training = data.load(
+            facts["id_set"], "train", root=arguments.data, transform=transform, limit=masks.manifest["limit"]
+        )
         if training.digest != masks.manifest["data_sha256"]:
-            raise UserError(f"{arguments.masks} holds masks of other images than {training.name}, {len(training)} images")
+            raise UserError(
+                f"{arguments.masks} holds masks of other images than {training.name}, {len(training)} images"
+            )
         figures["masks"] = masks_figure(training, masks)
     for name, figure in figures.items():
         print(save(figure, arguments.out / name))

@@ -16,25 +16,20 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from common import checkpoint
+from common.backbones import build
+from common.backbones.classifier import Classifier
 from common.cli import flags
-from common.backbones import Classifier, build
-from common.data.masks import (
-    IGNORE,
-    JointAugmentation,
-    StoredMasks,
-    check_masks,
-    draw_placement,
-    place_images,
-    place_masks,
-    read_masks,
-    true_masks,
-)
-from common.data.transforms import Transform
 from common.cli.errors import UserError, command
-from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
+from common.data.datasets import training_images
+from common.data.masks import IGNORE, StoredMasks, check_masks, read_masks, true_masks
+from common.data.transforms import Transform, transform_from_facts
+from common.training.distributed import device_of
+from common.training.engine import fit
+from common.training.objective import Batch, Clock, Objective, accuracy, ratio
+from common.training.placement import JointAugmentation, draw_placement, place_images, place_masks
+from common.training.recipe import TrainRecipe, prepare_recipe
 from common.training.seeds import derive
-from common.training.engine import TrainRecipe, fit
 from dfb.dense import dense_loss
 
 
@@ -45,21 +40,49 @@ class DFBRecipe(TrainRecipe):
     batch_size: int = number(128, low=1, why="images a step, over all processes; DFB")
     lr: float = number(0.003, low=0, why="highest learning rate; DFB")
     weight_decay: float = number(0.0, low=0, why="L2; 0 as in BiT's rule and DFB's code")
-    drops: tuple[float, ...] = numbers((0.3, 0.6, 0.9), low=0, high=1, why="shares of the run after which the rate is divided by 10; DFB")
+    drops: tuple[float, ...] = numbers(
+        (0.3, 0.6, 0.9), low=0, high=1, why="shares of the run after which the rate is divided by 10; DFB"
+    )
     warmup_steps: int = number(500, low=0, why="steps of linear warm-up from 0; BiT's rule and DFB's code")
     drop_last: bool = switch(False, why="drop an epoch's last, incomplete batch; kept in DFB's code")
     crop: str = choice("none", ("none",), why="scaling with its own window takes the place of a crop here")
     jitter: bool = switch(False, why="not part of this method")
     scale_low: float = number(0.5, low=0.1, high=8, why="smallest random scaling of image and mask; DFB")
     scale_high: float = number(2.0, low=0.1, high=8, why="largest random scaling; DFB")
-    stage2_init: str = choice("in21k", ("in21k", "stage1", "scratch"), why="body at the start: the weights stage 1 began with, stage 1 itself, or new ones; dfb.md 4.12")
-    head_start: str = choice("zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row")
-    body: str = choice("trained", ("trained", "frozen"), why="frozen: the head alone learns, on the start network's features as they are (batch norm too); an ablation")
-    pixel_labels: str = choice("pseudo", ("pseudo", "truth", "foreground"), why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)")
-    empty_mask: str = choice("keep", ("keep", "drop", "whole_image"), why="an image without foreground: all background, left out, or all foreground")
-    output_stride: int | None = number(None, low=1, why="pixels per location of the feature map, by dilation, weights kept; DFB's code offers 16. none: the network's own")
+    stage2_init: str = choice(
+        "in21k",
+        ("in21k", "stage1", "scratch"),
+        why="body at the start: the weights stage 1 began with, stage 1 itself, or new ones; dfb.md 4.12",
+    )
+    head_start: str = choice(
+        "zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row"
+    )
+    body: str = choice(
+        "trained",
+        ("trained", "frozen"),
+        why="frozen: the head alone learns, on the start network's features as they are (batch norm too); an ablation",
+    )
+    pixel_labels: str = choice(
+        "pseudo",
+        ("pseudo", "truth", "foreground"),
+        why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)",
+    )
+    empty_mask: str = choice(
+        "keep",
+        ("keep", "drop", "whole_image"),
+        why="an image without foreground: all background, left out, or all foreground",
+    )
+    output_stride: int | None = number(
+        None,
+        low=1,
+        why="pixels per location of the feature map, by dilation, weights kept; DFB's code offers 16. none: the network's own",
+    )
     align_corners: bool = switch(False, why="corner-aligned upsampling, as in DFB's code; breaks the conversion")
-    loss_reduction: str = choice("pixels", ("pixels", "images"), why="mean over the batch's counted pixels, or over each image's first; DFB Eq. 3")
+    loss_reduction: str = choice(
+        "pixels",
+        ("pixels", "images"),
+        why="mean over the batch's counted pixels, or over each image's first; DFB Eq. 3",
+    )
     masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
 
     def __post_init__(self):
@@ -76,7 +99,15 @@ class DFBRecipe(TrainRecipe):
 
 _CIFAR = DFBRecipe(steps=20_000)
 _QUICK = DFBRecipe(
-    epochs=4, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle", scale_low=0.75, scale_high=1.5, stage2_init="stage1", head_start="stage1"
+    epochs=4,
+    lr=0.05,
+    weight_decay=5e-4,
+    warmup_steps=0,
+    schedule="one-cycle",
+    scale_low=0.75,
+    scale_high=1.5,
+    stage2_init="stage1",
+    head_start="stage1",
 )
 PRESETS = {
     "cifar10": _CIFAR,
@@ -97,7 +128,11 @@ class DFB(Objective):
         self.recipe, self.stored = recipe, masks
 
     def augment(
-        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Int64[Tensor, " batch"], how: JointAugmentation, generator: torch.Generator
+        self,
+        pixels: UInt8[Tensor, "batch 3 height width"],
+        index: Int64[Tensor, " batch"],
+        how: JointAugmentation,
+        generator: torch.Generator,
     ) -> tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, "batch height width"]]:
         """Images in [0, 1] and, under the same placement, 1 foreground, 0 background, IGNORE padding."""
         if self.stored.bits.device != pixels.device:
@@ -129,7 +164,9 @@ def pixel_targets(
 
 @torch.no_grad()
 def dense_numbers(
-    local: Float[Tensor, "batch classes rows cols"], placed: Int64[Tensor, "batch height width"], labels: Int64[Tensor, " batch"]
+    local: Float[Tensor, "batch classes rows cols"],
+    placed: Int64[Tensor, "batch height width"],
+    labels: Int64[Tensor, " batch"],
 ) -> dict[str, Float[Tensor, " 2"]]:
     """What is logged of a step; see docs/dfb.md. Logits are those of the converted classifier on the augmented images."""
     pooled, counted = local.mean(dim=(2, 3)), (placed != IGNORE).sum()
@@ -144,30 +181,57 @@ def dense_numbers(
 
 
 def parser() -> argparse.ArgumentParser:
-    lines = [f"  {n:12} {f'{r.steps} steps' if r.steps else f'{r.epochs} epochs'}, lr {r.lr:g}, batch {r.batch_size}, start {r.stage2_init}" for n, r in PRESETS.items()]
+    lines = [
+        f"  {n:12} {f'{r.steps} steps' if r.steps else f'{r.epochs} epochs'}, lr {r.lr:g}, batch {r.batch_size}, start {r.stage2_init}"
+        for n, r in PRESETS.items()
+    ]
     made = argparse.ArgumentParser(
-        prog="python -m dfb.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=flags.formatter
+        prog="python -m dfb.finetune",
+        description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines),
+        formatter_class=flags.formatter,
     )
     made.add_argument("checkpoint", type=Path, help="the finished checkpoint that made the masks (stage 1)")
-    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote; required with --pixel-labels pseudo")
+    made.add_argument(
+        "--masks",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="the folder dfb.masks wrote; required with --pixel-labels pseudo",
+    )
     made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
-    made.add_argument("--weights", default=None, metavar="FILE", help="with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]")
+    made.add_argument(
+        "--weights",
+        default=None,
+        metavar="FILE",
+        help="with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]",
+    )
     flags.add_run_arguments(made)
     add_arguments(made, DFBRecipe)
     return made
 
 
-def dense_network(stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, weights: str | None, seed: int) -> Classifier:
+def dense_network(
+    stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, weights: str | None, seed: int
+) -> Classifier:
     """A network with K+1 outputs, its body and head started as the recipe says. Raises UserError where there are no weights to start from."""
     backbone, classes = stage1.name, stage1.classes
     if recipe.stage2_init == "in21k":
-        if weights is None and start["method"] == "pre-trained" and start["start"] != "from scratch":  # other methods name a network there, no file
+        if (
+            weights is None and start["method"] == "pre-trained" and start["start"] != "from scratch"
+        ):  # other methods name a network there, no file
             weights = start["start"]
         if weights is None:
-            raise UserError("stage2_init in21k needs weights, and stage 1 names none it began with; give --weights FILE, or --stage2-init stage1")
+            raise UserError(
+                "stage2_init in21k needs weights, and stage 1 names none it began with; give --weights FILE, or --stage2-init stage1"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "initialisation"))
-        model = build(backbone, classes + 1, weights=weights if recipe.stage2_init == "in21k" else None, output_stride=recipe.output_stride)
+        model = build(
+            backbone,
+            classes + 1,
+            weights=weights if recipe.stage2_init == "in21k" else None,
+            output_stride=recipe.output_stride,
+        )
     model.body.requires_grad_(recipe.body == "trained")
     model.normalise.load_state_dict(stage1.normalise.state_dict())
     if recipe.stage2_init == "stage1":
@@ -185,19 +249,23 @@ def other_masks(images: Any, which: str) -> StoredMasks:
         return true_masks(images)
     height, width = images.size_px
     bits = torch.full((len(images), -(-height * width // 8)), 255, dtype=torch.uint8)
-    return StoredMasks(bits, (height, width), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}})
+    return StoredMasks(
+        bits, (height, width), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}}
+    )
 
 
-def images_and_masks(start: dict[str, Any], recipe: DFBRecipe, stage1: Classifier, arguments: argparse.Namespace) -> tuple[Any, StoredMasks]:
+def images_and_masks(
+    start: dict[str, Any], recipe: DFBRecipe, stage1: Classifier, arguments: argparse.Namespace
+) -> tuple[Any, StoredMasks]:
     """The training images at the masks' size, and masks that belong to them and to this stage-1 network, or a UserError."""
     arguments.limit = arguments.limit or start["limit"]
     if recipe.pixel_labels != "pseudo":
-        images = flags.training_images(start["id_set"], flags.transform_from_facts(start), arguments)
+        images = training_images(start["id_set"], transform_from_facts(start), arguments)
         return images, other_masks(images, recipe.pixel_labels)
     if arguments.masks is None:
         raise UserError("--masks DIR is required with pixel_labels pseudo; make it with python -m dfb.masks")
     masks = read_masks(arguments.masks)
-    images = flags.training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
+    images = training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
     check_masks(masks, images, checkpoint.weights_digest(stage1), stage1.classes)
     return images, masks
 
@@ -206,10 +274,12 @@ def main() -> None:
     arguments = parser().parse_args()
     stage1, start = checkpoint.load_finished(arguments.checkpoint)
     if start.get("extra_classes"):
-        raise UserError(f"{arguments.checkpoint} has a background class already; start from the network that made the masks")
+        raise UserError(
+            f"{arguments.checkpoint} has a background class already; start from the network that made the masks"
+        )
     preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = flags.device_of(arguments)
-    recipe = flags.prepare_recipe(from_arguments(arguments, preset), device)
+    device = device_of(arguments)
+    recipe = prepare_recipe(from_arguments(arguments, preset), device)
     images, masks = images_and_masks(start, recipe, stage1, arguments)
     recipe = replace(recipe, masks_sha256=masks.digest)
     model = dense_network(stage1, start, recipe, arguments.weights, arguments.seed)

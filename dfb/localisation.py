@@ -5,7 +5,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 
-def agreement(found: Bool[Tensor, "images height width"], truth: Bool[Tensor, "images height width"]) -> dict[str, float]:
+def agreement(
+    found: Bool[Tensor, "images height width"], truth: Bool[Tensor, "images height width"]
+) -> dict[str, float]:
     """Over all pixels: IoU, precision, recall; and the mean over images of each one's IoU. Foreground is what counts; shares in [0, 1]."""
     both, either = (found & truth).flatten(1).sum(1).double(), (found | truth).flatten(1).sum(1).double()
     return {

@@ -22,18 +22,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import checkpoint, data
-from common.cli import flags
-from common.training import distributed
-from common.backbones import Classifier
-from common.cam import CamRecipe, class_attention
-from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
-from common.cli.errors import UserError, command
+from common.backbones.classifier import Classifier
 from common.backbones.output_stride import set_output_stride
+from common.cam import CamRecipe, class_attention
+from common.cli import flags
+from common.cli.errors import UserError, command
 from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
+from common.data.datasets import training_images
+from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
+from common.data.transforms import transform_from_facts
+from common.training import distributed
+from common.training.distributed import device_of
 from dfb.localisation import agreement, box_masks, pointing
 
 
-def pseudo_mask(attention: Float[Tensor, "batch rows cols"], theta: float, *, strict: bool = False) -> Bool[Tensor, "batch rows cols"]:
+def pseudo_mask(
+    attention: Float[Tensor, "batch rows cols"], theta: float, *, strict: bool = False
+) -> Bool[Tensor, "batch rows cols"]:
     """True = foreground: where the attention, in [0, 1], reaches theta (Eq. 2). Ties count as foreground, as Eq. 2 has >=.
 
     `strict` is the released code's >. Raises UserError for a theta outside (0, 1).
@@ -47,8 +52,15 @@ def pseudo_mask(attention: Float[Tensor, "batch rows cols"], theta: float, *, st
 class MaskRecipe(CamRecipe):
     """A class map and where it is cut."""
 
-    theta: float = number(0.5, why="attention from which a pixel is foreground, share of the map's maximum, in (0, 1); DFB Eq. 2 and section 4")
-    output_stride: int | None = number(None, low=1, why="pixels per location of the network's map, by dilation, without further training. none: as the checkpoint's")
+    theta: float = number(
+        0.5,
+        why="attention from which a pixel is foreground, share of the map's maximum, in (0, 1); DFB Eq. 2 and section 4",
+    )
+    output_stride: int | None = number(
+        None,
+        low=1,
+        why="pixels per location of the network's map, by dilation, without further training. none: as the checkpoint's",
+    )
     theta_rel: str = choice(">=", (">=", ">"), why="relation of Eq. 2; > is DFB's code")
 
     def __post_init__(self):
@@ -64,15 +76,44 @@ PRESETS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.masks", description=__doc__ + "\npresets: " + ", ".join(PRESETS), formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(
+        prog="python -m dfb.masks",
+        description=__doc__ + "\npresets: " + ", ".join(PRESETS),
+        formatter_class=flags.formatter,
+    )
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
-    made.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder of the masks; without it boxes are scored and nothing is written")
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of the masks; without it boxes are scored and nothing is written",
+    )
     made.add_argument("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
-    made.add_argument("--image-size", type=int, default=None, metavar="PX", help="side of images and masks, in pixels; dense training takes it over [the checkpoint's]")
-    made.add_argument("--limit", type=int, default=None, metavar="N", help="the class-balanced N training images of this limit [the checkpoint's]")
-    made.add_argument("--score-against", default=None, metavar="WHAT", help='"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)')
+    made.add_argument(
+        "--image-size",
+        type=int,
+        default=None,
+        metavar="PX",
+        help="side of images and masks, in pixels; dense training takes it over [the checkpoint's]",
+    )
+    made.add_argument(
+        "--limit",
+        type=int,
+        default=None,
+        metavar="N",
+        help="the class-balanced N training images of this limit [the checkpoint's]",
+    )
+    made.add_argument(
+        "--score-against",
+        default=None,
+        metavar="WHAT",
+        help='"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)',
+    )
     made.add_argument("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
-    made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
+    made.add_argument(
+        "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
+    )
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     add_arguments(made, MaskRecipe)
@@ -82,15 +123,39 @@ def parser() -> argparse.ArgumentParser:
 class Maker:
     """Attention and masks of the images of one set, by rows."""
 
-    def __init__(self, model: Classifier, images: Any, recipe: MaskRecipe, device: torch.device, batch_size: int, progress: bool = True):
-        self.model, self.images, self.recipe, self.device, self.batch_size = model.to(device).eval(), images, recipe, device, batch_size
+    def __init__(
+        self,
+        model: Classifier,
+        images: Any,
+        recipe: MaskRecipe,
+        device: torch.device,
+        batch_size: int,
+        progress: bool = True,
+    ):
+        self.model, self.images, self.recipe, self.device, self.batch_size = (
+            model.to(device).eval(),
+            images,
+            recipe,
+            device,
+            batch_size,
+        )
         self.made, self.seconds = 0, 0.0
-        self.bar = tqdm(total=len(images), desc="masks", unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False)
+        self.bar = tqdm(
+            total=len(images),
+            desc="masks",
+            unit="image",
+            disable=not progress,
+            file=sys.stderr,
+            mininterval=1.0,
+            leave=False,
+        )
 
     def __call__(self, rows: Tensor) -> dict[str, np.ndarray]:
         """For each row its mask, the class predicted at scale 1, and the pixel (row by row) where the attention is largest."""
         masks, predicted, peaks, started = [], [], [], time.monotonic()
-        for index, pixels in zip(rows.split(self.batch_size), self.images.whole_batches(rows, self.batch_size), strict=True):
+        for index, pixels in zip(
+            rows.split(self.batch_size), self.images.whole_batches(rows, self.batch_size), strict=True
+        ):
             labels = self.images.labels[index.to(self.images.labels.device)].to(self.device)
             attention, guess = class_attention(self.model, pixels.to(self.device).float() / 255, labels, self.recipe)
             masks.append(pseudo_mask(attention, self.recipe.theta, strict=self.recipe.theta_rel == ">").cpu())
@@ -98,7 +163,11 @@ class Maker:
             peaks.append(attention.flatten(1).argmax(1).cpu())
             self.bar.update(len(index))
         self.made, self.seconds = self.made + len(rows), self.seconds + time.monotonic() - started
-        return {"masks": torch.cat(masks).numpy(), "predicted": torch.cat(predicted).int().numpy(), "peak": torch.cat(peaks).int().numpy()}
+        return {
+            "masks": torch.cat(masks).numpy(),
+            "predicted": torch.cat(predicted).int().numpy(),
+            "peak": torch.cat(peaks).int().numpy(),
+        }
 
     def took(self) -> str:
         """What was made, in how long."""
@@ -111,7 +180,9 @@ class Maker:
 def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> dict[str, float]:
     """What the manifest says of the masks: shares in [0, 1]."""
     pixels = masks.size[0] * masks.size[1]
-    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)  # bits set in each byte
+    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
+        1, dtype=np.uint8
+    )  # bits set in each byte
     foreground = ones[masks.bits.numpy()].sum(1, dtype=np.int64)
     return {
         "foreground_share": float(foreground.mean() / pixels), "empty_share": float((foreground == 0).mean()),
@@ -119,13 +190,19 @@ def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> di
     }  # fmt: skip
 
 
-def score_boxes(model: Classifier, facts: dict, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=flags.transform_from_facts(facts))
+def score_boxes(
+    model: Classifier, facts: dict, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device
+) -> dict[str, float]:
+    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=transform_from_facts(facts))
     if tuple(facts["classes"]) != tuple(images.classes):
-        raise UserError(f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ...")
+        raise UserError(
+            f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ..."
+        )
     made = Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)(torch.arange(len(images)))
     truth = box_masks(images.facts["boxes"], 64, tuple(images.size_px))  # boxes are given in pixels of 64 x 64 images
-    return agreement(torch.from_numpy(made["masks"]), truth) | {"pointing": pointing(torch.from_numpy(made["peak"]), truth)}
+    return agreement(torch.from_numpy(made["masks"]), truth) | {
+        "pointing": pointing(torch.from_numpy(made["peak"]), truth)
+    }
 
 
 def show(title: str, numbers: dict[str, float]) -> str:
@@ -146,7 +223,7 @@ def main() -> None:
     recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
     check_arguments(arguments)
     model, facts = checkpoint.load_finished(arguments.checkpoint)
-    device, weights = flags.device_of(arguments), checkpoint.weights_digest(model)
+    device, weights = device_of(arguments), checkpoint.weights_digest(model)
     model.bf16 = arguments.precision == "bf16"
     if recipe.output_stride:
         set_output_stride(model, recipe.output_stride)
@@ -156,13 +233,20 @@ def main() -> None:
         print(show("against boxes", score_boxes(model, facts, recipe, arguments, device)))
 
 
-def write_masks(model: Classifier, facts: dict, weights: str, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device) -> None:
+def write_masks(
+    model: Classifier,
+    facts: dict,
+    weights: str,
+    recipe: MaskRecipe,
+    arguments: argparse.Namespace,
+    device: torch.device,
+) -> None:
     """The folder of masks, what is counted of them on stdout, and how long it took on stderr. `weights`: the checkpoint's digest."""
-    transform = flags.transform_from_facts(facts)
+    transform = transform_from_facts(facts)
     if arguments.image_size:
         transform = replace(transform, size_px=arguments.image_size, resize_px=None)
     arguments.limit = arguments.limit or facts["limit"]
-    images = flags.training_images(facts["id_set"], transform, arguments)
+    images = training_images(facts["id_set"], transform, arguments)
     if arguments.score_against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {
@@ -170,7 +254,9 @@ def write_masks(model: Classifier, facts: dict, weights: str, recipe: MaskRecipe
         "transform": transform.facts(), "limit": arguments.limit, "recipe": as_plain(recipe), "precision": arguments.precision,
     }  # fmt: skip
     size, maker = tuple(images.size_px), Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)
-    made = make_masks(arguments.out, identity, len(images), size, maker)
+    made = make_masks(
+        arguments.out, identity, len(images), size, maker, (distributed.rank(), distributed.world()), distributed.wait
+    )
     if not distributed.is_main():
         return
     bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})

@@ -1,7 +1,7 @@
 """The background score and the joint score (DFB Eq. 6, 7). Every score is larger for in-distribution; dfb's sign is a switch, not a fact.
 
-    score = JointScorer("energy").fit(train, head)      # train, head: features and head of the (K+1)-class network
-    s = score(test)
+score = JointScorer("energy").fit(train, head)      # train, head: features and head of the (K+1)-class network
+s = score(test)
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.cli.recipes import check, choice, number
 from common.scorers import SCORERS, Scorer, scorer
+from common.scorers.arrays import Features, Head
 from common.scorers.base import logsumexp
 from common.scorers.distances import ViM
 
@@ -100,10 +100,18 @@ class JointScorer:
     sign: str = choice("plus", SIGNS, why="of S_b; plus as printed; dfb.md 4.1")
     log_guard: str = choice("clamp", ("clamp", "softplus", "sigmoid", "raw"), why="log of S_b <= 0; dfb.md 4.2")
     logit_combine: str = choice("bg_over_T", ("bg_over_T", "both_over_T", "none"), why="what T divides; dfb.md 4.3")
-    branch: str = choice("auto", ("auto", "softmax", "logit", "standardised"), why="of Eq. 7; auto goes by the score's family; dfb.md 4.4")
+    branch: str = choice(
+        "auto",
+        ("auto", "softmax", "logit", "standardised"),
+        why="of Eq. 7; auto goes by the score's family; dfb.md 4.4",
+    )
     softmax_T: str = choice("none", ("none", "log_over_T"), why="T in the softmax branch; none as printed; dfb.md 5.3")
     fg_logits: str = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
-    vim_head: str = choice("first_k", ("first_k", "all"), why="head rows that ViM's origin u is made of; other scores are not touched; dfb.md 4.6")
+    vim_head: str = choice(
+        "first_k",
+        ("first_k", "all"),
+        why="head rows that ViM's origin u is made of; other scores are not touched; dfb.md 4.6",
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.foreground, str):
@@ -112,7 +120,9 @@ class JointScorer:
         if not self.temperature > 0:
             raise UserError(f"temperature must be > 0, got {self.temperature:g}")
         if self.fg_logits == "all" and type(self.foreground) not in _OVER_ALL:
-            raise UserError(f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}")
+            raise UserError(
+                f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}"
+            )
 
     @property
     def resolved_branch(self) -> str:
@@ -134,7 +144,9 @@ class JointScorer:
         s_h = self.fit_foreground(train, head)
         mu = sigma = mu_h = sigma_h = None
         if self.resolved_branch == "standardised" or self.sign == "two_sided":
-            mu, sigma = mean_and_deviation(background_score(_needed(train, f"sign {self.sign}, branch {self.resolved_branch}")))
+            mu, sigma = mean_and_deviation(
+                background_score(_needed(train, f"sign {self.sign}, branch {self.resolved_branch}"))
+            )
         if self.resolved_branch == "standardised":
             mu_h, sigma_h = mean_and_deviation(s_h(train))
 
@@ -158,13 +170,17 @@ class JointScorer:
             fitted = self.foreground.fit(train, None if head is None else first_k_head(head))
         return lambda test: fitted(first_k(test))
 
-    def join(self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None) -> Scores:
+    def join(
+        self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None
+    ) -> Scores:
         """Eq. 7 on given S_h and S_b; `mu`, `sigma` of S_b where the branch or the sign needs them."""
         if self.sign == "two_sided":
             return foreground - np.abs(background - mu) / (sigma * self.temperature)
         towards = 1.0 if self.sign == "plus" else -1.0
         if self.resolved_branch == "softmax":
-            phi = guarded_log(background, self.log_guard) / (self.temperature if self.softmax_T == "log_over_T" else 1.0)
+            phi = guarded_log(background, self.log_guard) / (
+                self.temperature if self.softmax_T == "log_over_T" else 1.0
+            )
             joined = foreground + towards * phi
             return np.where(np.isnan(joined), MOST_OOD, joined)
         if self.resolved_branch == "standardised":

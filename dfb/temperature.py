@@ -1,6 +1,6 @@
 """AUROC against T of Eq. 7, a panel an OOD set, a line a detector and sign (DFB Fig. 6). A scan to be looked at: T is never chosen from it.
 
-    python -m dfb.temperature DFB/checkpoint.pt --vanilla RUN/checkpoint.pt --ood cifar10 places365 --out FIGURES
+python -m dfb.temperature DFB/checkpoint.pt --vanilla RUN/checkpoint.pt --ood cifar10 places365 --out FIGURES
 """
 
 import argparse
@@ -12,15 +12,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common import checkpoint
 from common.cli import flags
 from common.cli.errors import command
-from common.evaluate import Scored, add_scoring_arguments, ood_names
-from common.scoring.features import Head
-from common.results.style import CYCLE, STYLES, save
-from common.metrics import auroc
+from common.cli.files import write_atomically
 from common.cli.recipes import add_arguments
+from common.data.transforms import transform_from_facts
+from common.metrics import auroc
+from common.results.style import CYCLE, STYLES, save
 from common.results.tables import title
+from common.scorers.arrays import Head
+from common.scoring.sets import Scored, add_scoring_arguments, ood_names
 from dfb.evaluate import DFBScored, load_pair
 from dfb.score import SIGNS, JointScorer
 
@@ -28,9 +29,17 @@ T_GRID = tuple(np.arange(1, 5.01, 0.5))
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.temperature", description=__doc__, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(
+        prog="python -m dfb.temperature", description=__doc__, formatter_class=flags.formatter
+    )
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, default=None, metavar="FILE", help="the stage-1 checkpoint: its detectors as flat lines [left out]")
+    made.add_argument(
+        "--vanilla",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="the stage-1 checkpoint: its detectors as flat lines [left out]",
+    )
     add_scoring_arguments(made)
     add_arguments(made, JointScorer, omit=("sign", "temperature"))
     return made
@@ -48,14 +57,20 @@ def scan(scored: DFBScored, names: list[str], arguments: argparse.Namespace) -> 
         for temperature in T_GRID:
             score = replace(joint, temperature=float(temperature)).fit(train, head)
             inside = score(id_features)
-            rows += [{"scorer": name, "sign": sign, "T": float(temperature), "ood_set": s, "auroc": auroc(inside, score(f))} for s, f in ood.items()]
+            rows += [
+                {"scorer": name, "sign": sign, "T": float(temperature), "ood_set": s, "auroc": auroc(inside, score(f))}
+                for s, f in ood.items()
+            ]
     return rows
 
 
 def flat(pair, names: list[str], arguments: argparse.Namespace) -> dict[tuple[str, str], float]:
     """AUROC of each detector on the vanilla network, by (scorer, set)."""
     scored = Scored(*pair, arguments.scorers, arguments)
-    functions, inside = scored.fit(), scored.features(scored.load(pair[1]["id_set"], "test", arguments.limit), scored.needs)
+    functions, inside = (
+        scored.fit(),
+        scored.features(scored.load(pair[1]["id_set"], "test", arguments.limit), scored.needs),
+    )
     found = {}
     for set_name in names:
         features = scored.features(scored.load(set_name, "test", arguments.limit), scored.needs)
@@ -69,10 +84,20 @@ def draw(rows: list[dict], names: list[str], vanilla: dict[tuple[str, str], floa
     for axis, set_name in zip(axes[0], names):
         for scorer, colour in zip(scorers, CYCLE * len(scorers)):
             if (scorer, set_name) in vanilla:
-                axis.axhline(100 * vanilla[scorer, set_name], color=colour, linestyle=(0, (1, 3)), label=f"{scorer}, vanilla")
+                axis.axhline(
+                    100 * vanilla[scorer, set_name], color=colour, linestyle=(0, (1, 3)), label=f"{scorer}, vanilla"
+                )
             for sign, style, marker in zip(SIGNS, STYLES, "o^s"):
                 line = [row for row in rows if (row["scorer"], row["sign"], row["ood_set"]) == (scorer, sign, set_name)]
-                axis.plot([r["T"] for r in line], [100 * r["auroc"] for r in line], style, marker=marker, markersize=3, color=colour, label=f"{scorer}, DFB {sign.replace('_', '-')}")
+                axis.plot(
+                    [r["T"] for r in line],
+                    [100 * r["auroc"] for r in line],
+                    style,
+                    marker=marker,
+                    markersize=3,
+                    color=colour,
+                    label=f"{scorer}, DFB {sign.replace('_', '-')}",
+                )
         axis.set(xlabel="T (Eq. 7)", ylabel="AUROC, percent", title=f"OOD {title(set_name)}")
     figure.suptitle(head, fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
@@ -83,14 +108,17 @@ def main() -> None:
     arguments = parser().parse_args()
     (model, facts), vanilla = load_pair(arguments)
     names = ood_names(arguments.ood, facts["id_set"])
-    rows = scan(DFBScored(model, facts, arguments, flags.transform_from_facts(facts)), names, arguments)
+    rows = scan(DFBScored(model, facts, arguments, transform_from_facts(facts)), names, arguments)
     found = flat(vanilla, names, arguments) if vanilla else {}
     folder = arguments.out or arguments.checkpoint.parent / "figures"
-    path = save(draw(rows, names, found, f"ID {title(facts['id_set'])}, {model.name}, seed {facts['seed']}"), folder / "temperature")
+    path = save(
+        draw(rows, names, found, f"ID {title(facts['id_set'])}, {model.name}, seed {facts['seed']}"),
+        folder / "temperature",
+    )
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader(), writer.writerows(rows)
-    checkpoint.write_atomically(path.with_suffix(".csv"), lambda part: part.write_text(out.getvalue()))
+    write_atomically(path.with_suffix(".csv"), lambda part: part.write_text(out.getvalue()))
     print(path)
 
 

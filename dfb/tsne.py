@@ -14,12 +14,15 @@ import matplotlib.pyplot as plt
 from common import checkpoint, data
 from common.cli import flags
 from common.cli.errors import command
-from common.scoring.features import Head, extract
-from common.results.style import BLACK, save
+from common.data.transforms import transform_from_facts
 from common.metrics import auroc
-from common.scorers import SCORERS
+from common.results.style import BLACK, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed
+from common.scorers import SCORERS
+from common.scorers.arrays import Head
+from common.scoring.features import extract
+from common.training.distributed import device_of
 
 
 def main() -> None:
@@ -32,14 +35,18 @@ def main() -> None:
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    device, figure = flags.device_of(arguments), plt.figure(figsize=(9.5, 4.9))
+    device, figure = device_of(arguments), plt.figure(figsize=(9.5, 4.9))
     axes = figure.subplots(1, 2)
     for axis, path, name in ((axes[0], arguments.vanilla, "vanilla"), (axes[1], arguments.checkpoint, "DFB")):
         model, facts = checkpoint.load_finished(path)
         data.check_ood(arguments.ood, facts["id_set"])
-        transform = flags.transform_from_facts(facts)
+        transform = transform_from_facts(facts)
         seen = {}
-        for use, set_name, split, count in (("train", facts["id_set"], "train", 1000), ("id", facts["id_set"], "test", arguments.limit), ("ood", arguments.ood, "test", max(1, arguments.limit // 2))):
+        for use, set_name, split, count in (
+            ("train", facts["id_set"], "train", 1000),
+            ("id", facts["id_set"], "test", arguments.limit),
+            ("ood", arguments.ood, "test", max(1, arguments.limit // 2)),
+        ):
             images = data.load(set_name, split, root=arguments.data, transform=transform, limit=count)
             seen[use] = extract(model, images, (), device=device, progress=not arguments.quiet)
         score = replace(SCORERS["knn"], k=min(10, len(seen["train"]))).fit(seen["train"], Head.of(model))

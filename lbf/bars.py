@@ -1,6 +1,6 @@
 """Average AUROC of every method, the paper's and ours side by side (LBF Fig. 3).
 
-    python -m lbf.bars runs/*/results.csv --paper lbf/paper/table1.csv --out FIGURES
+python -m lbf.bars runs/*/results.csv --paper lbf/paper/table1.csv --out FIGURES
 """
 
 import argparse
@@ -9,10 +9,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from common.cli.errors import UserError, command
-from common.results.style import BLUE, ORANGE, save
-from common.results.paper import AVERAGE, Table, join, read_printed, set_title
 from common.cli.flags import formatter
-from common.results.tables import read_rows
+from common.results.paper import AVERAGE, Table, join, read_printed, set_title
+from common.results.rows import read_rows
+from common.results.style import BLUE, ORANGE, save
 
 
 def draw(axis: plt.Axes, table: Table) -> None:
@@ -26,7 +26,12 @@ def draw(axis: plt.Axes, table: Table) -> None:
             axis.bar(k + 0.2, cell.mean, 0.38, yerr=cell.std, color=ORANGE, hatch="//", edgecolor="white", label="ours")
     values = [v for _, cell in cells for v in (cell.paper, cell.mean) if v is not None]
     low = max(0, 5 * int(min(values) / 5) - 5)
-    axis.set(ylim=(low, 100), xticks=range(len(cells)), ylabel=f"average AUROC, percent (axis from {low})", title=f"ID {set_title(table.id_set)}, {table.backbone}")
+    axis.set(
+        ylim=(low, 100),
+        xticks=range(len(cells)),
+        ylabel=f"average AUROC, percent (axis from {low})",
+        title=f"ID {set_title(table.id_set)}, {table.backbone}",
+    )
     axis.set_xticklabels([name for name, _ in cells], rotation=60, ha="right", fontsize=7)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     axis.legend(handles.values(), handles.keys(), fontsize=7, loc="upper left", ncols=2)
@@ -35,7 +40,9 @@ def draw(axis: plt.Axes, table: Table) -> None:
 def main() -> None:
     made = argparse.ArgumentParser(prog="python -m lbf.bars", description=__doc__, formatter_class=formatter)
     made.add_argument("results", nargs="*", type=Path, help="CSV files of common.evaluate [none: the paper's alone]")
-    made.add_argument("--paper", nargs="+", type=Path, required=True, metavar="FILE", help="printed tables with AUROC columns")
+    made.add_argument(
+        "--paper", nargs="+", type=Path, required=True, metavar="FILE", help="printed tables with AUROC columns"
+    )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bars.png and .pdf")
     arguments = made.parse_args()
     rows = read_rows(arguments.results)

@@ -17,15 +17,18 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from common import checkpoint
+from common.backbones.classifier import Classifier
 from common.cli import flags
-from common.backbones import Classifier
-from common.training.augment import Augmentation, augment
-from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
-from common.training.distributed import over_batch
 from common.cli.errors import UserError, command
-from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick
-from common.training.engine import TrainRecipe, fit
+from common.data.datasets import training_images
+from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
+from common.data.transforms import transform_from_facts
+from common.training.augment import Augmentation, augment
+from common.training.distributed import device_of, over_batch
+from common.training.engine import fit
+from common.training.objective import Batch, Clock, Objective, accuracy, ratio
+from common.training.recipe import TrainRecipe, prepare_recipe
 from lbf.locations import LOCATIONS, select_locations
 from lbf.loss import background_mask, background_norm_loss, local_norms
 
@@ -37,14 +40,32 @@ class LBFRecipe(TrainRecipe):
     epochs: int = number(30, low=1, why="passes over the training set; LBF: 30 on CIFAR, 10 on ImageNet-100")
     lr: float = number(0.1, low=0, why="highest learning rate; LBF: 0.1 on CIFAR, 5e-5 on ImageNet-100")
     weight_decay: float = number(1e-4, low=0, why="L2 on all parameters, batch norm included; LBF")
-    drops: tuple[float, ...] = numbers((0.5,), low=0, high=1, why="shares of the run after which the rate is divided by 10; LBF: half-way")
-    delta: float | None = number(None, low=0, why="a location is background where its own class has less probability; LBF Eq. 5. none: 1/K")
-    mu: float = number(1.0, low=0, why="norm below which nothing is penalised; LBF Eq. 6: 1, 2, 3 on CIFAR-10, CIFAR-100, ImageNet-100")
+    drops: tuple[float, ...] = numbers(
+        (0.5,), low=0, high=1, why="shares of the run after which the rate is divided by 10; LBF: half-way"
+    )
+    delta: float | None = number(
+        None, low=0, why="a location is background where its own class has less probability; LBF Eq. 5. none: 1/K"
+    )
+    mu: float = number(
+        1.0, low=0, why="norm below which nothing is penalised; LBF Eq. 6: 1, 2, 3 on CIFAR-10, CIFAR-100, ImageNet-100"
+    )
     lam: float = number(1.0, low=0, why="weight of the penalty; LBF Eq. 7. 0 is the control")
-    selector: str = choice("live", ("live", "frozen"), why="whose probabilities select: the network in training, or the pre-trained one")
-    reduction: str = choice("batch", ("batch", "image"), why="mean over all selected locations, or per image first; LBF Eq. 6 read literally is batch")
-    norm: str = choice("l2", ("l2", "l1"), why="of a location's vector; LBF Eq. 6: L2. l1 is an ablation, divided by the root of the channels")
-    locations: str = choice("background", LOCATIONS, why="what is penalised; all but background (LBF Eq. 5) are ablations: docs/lbf.md")
+    selector: str = choice(
+        "live", ("live", "frozen"), why="whose probabilities select: the network in training, or the pre-trained one"
+    )
+    reduction: str = choice(
+        "batch",
+        ("batch", "image"),
+        why="mean over all selected locations, or per image first; LBF Eq. 6 read literally is batch",
+    )
+    norm: str = choice(
+        "l2",
+        ("l2", "l1"),
+        why="of a location's vector; LBF Eq. 6: L2. l1 is an ablation, divided by the root of the channels",
+    )
+    locations: str = choice(
+        "background", LOCATIONS, why="what is penalised; all but background (LBF Eq. 5) are ablations: docs/lbf.md"
+    )
     masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
 
 
@@ -72,7 +93,11 @@ class LBF(Objective):
         self._frozen = (copy.deepcopy(start).eval(),) if recipe.selector == "frozen" else ()
 
     def augment(
-        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Int64[Tensor, " batch"], how: Augmentation, generator: torch.Generator
+        self,
+        pixels: UInt8[Tensor, "batch 3 height width"],
+        index: Int64[Tensor, " batch"],
+        how: Augmentation,
+        generator: torch.Generator,
     ) -> tuple[Float[Tensor, "batch 3 height width"], Bool[Tensor, "batch height width"] | None]:
         if self.masks is None:
             return super().augment(pixels, index, how, generator)
@@ -104,7 +129,9 @@ class LBF(Objective):
             selector = self._frozen[0].to(feature_map.device)
             selector.bf16 = model.bf16
             feature_map = selector.feature_map(batch.flat)
-        return select_locations(self.recipe.locations, selector, feature_map, batch.labels, self.delta, batch.masks, clock.generator)
+        return select_locations(
+            self.recipe.locations, selector, feature_map, batch.labels, self.delta, batch.masks, clock.generator
+        )
 
 
 @torch.no_grad()
@@ -138,13 +165,24 @@ def selected_share(model: Classifier, images, delta: float, count: int = 2000) -
 
 
 def parser() -> argparse.ArgumentParser:
-    lines = [f"  {n:12} {r.epochs} epochs, lr {r.lr:g}, delta {'1/K' if r.delta is None else r.delta}, mu {r.mu:g}, lambda {r.lam:g}" for n, r in PRESETS.items()]
+    lines = [
+        f"  {n:12} {r.epochs} epochs, lr {r.lr:g}, delta {'1/K' if r.delta is None else r.delta}, mu {r.mu:g}, lambda {r.lam:g}"
+        for n, r in PRESETS.items()
+    ]
     made = argparse.ArgumentParser(
-        prog="python -m lbf.finetune", description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines), formatter_class=flags.formatter
+        prog="python -m lbf.finetune",
+        description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines),
+        formatter_class=flags.formatter,
     )
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
     made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
-    made.add_argument("--masks", type=Path, default=None, metavar="DIR", help="with --locations masks: masks of the training images, made of the start network")
+    made.add_argument(
+        "--masks",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="with --locations masks: masks of the training images, made of the start network",
+    )
     flags.add_run_arguments(made)
     add_arguments(made, LBFRecipe)
     return made
@@ -175,16 +213,18 @@ def main() -> None:
     arguments = parser().parse_args()
     model, start = start_network(arguments.checkpoint)
     preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = flags.device_of(arguments)
-    recipe = flags.prepare_recipe(from_arguments(arguments, preset), device)
+    device = device_of(arguments)
+    recipe = prepare_recipe(from_arguments(arguments, preset), device)
     if recipe.delta is None:
         recipe = replace(recipe, delta=1 / model.classes)
     arguments.limit = arguments.limit or start["limit"]  # the same images as the start network, unless told otherwise
-    images = flags.training_images(start["id_set"], flags.transform_from_facts(start), arguments)
+    images = training_images(start["id_set"], transform_from_facts(start), arguments)
     masks = location_masks(recipe, arguments.masks, images, model)
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
     share = selected_share(model.to(device), images, recipe.delta)
-    print(f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %")
+    print(
+        f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %"
+    )
     kept = ("id_set", "classes", "transform", "data_facts")
     facts = {name: start[name] for name in kept} | {
         "method": "LBF" if recipe.lam > 0 else "control", "preset": arguments.preset or start["id_set"], "limit": arguments.limit,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
 from common.cam import class_map, normalise_map
 from common.training.distributed import all_rows, share
 from lbf.loss import background_mask
@@ -41,7 +41,9 @@ def select_locations(
     return share(random_like(all_rows(mask.byte()).bool(), generator)) if which == "random" else mask
 
 
-def true_background(masks: Bool[Tensor, "images height width"], rows: int, cols: int) -> Bool[Tensor, "images rows cols"]:
+def true_background(
+    masks: Bool[Tensor, "images height width"], rows: int, cols: int
+) -> Bool[Tensor, "images rows cols"]:
     """True where less than half of the location's cell of pixels is object. `masks`: True = object."""
     share = F.adaptive_avg_pool2d(masks.float().unsqueeze(1), (rows, cols)).squeeze(1)
     return share < 0.5

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from common.training.distributed import global_mean
 from common.cli.errors import UserError
+from common.training.distributed import global_mean
 
 
 @torch.no_grad()
@@ -24,7 +24,11 @@ def background_mask(
 
 
 def background_norm_loss(
-    feature_map: Float[Tensor, "batch channels rows cols"], mask: Bool[Tensor, "batch rows cols"], mu: float, reduction: str = "batch", norm: str = "l2"
+    feature_map: Float[Tensor, "batch channels rows cols"],
+    mask: Bool[Tensor, "batch rows cols"],
+    mu: float,
+    reduction: str = "batch",
+    norm: str = "l2",
 ) -> Float[Tensor, ""]:
     """Mean over the selected locations of max(norm - mu, 0), the norm taken over channels (Eq. 6).
 
@@ -40,7 +44,9 @@ def background_norm_loss(
     return global_mean((excess.sum(dim=(1, 2)) / counts.clamp_min(1)).sum(), (counts > 0).sum())
 
 
-def local_norms(feature_map: Float[Tensor, "batch channels rows cols"], norm: str = "l2") -> Float[Tensor, "batch rows cols"]:
+def local_norms(
+    feature_map: Float[Tensor, "batch channels rows cols"], norm: str = "l2"
+) -> Float[Tensor, "batch rows cols"]:
     """L2 norm over channels. torch's norm has derivative 0 at 0, which exact zeros after a ReLU need.
 
     `l1` (an ablation): sum of absolute values over the root of the number of channels: at most the L2 norm, so that mu keeps its meaning.

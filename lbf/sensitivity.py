@@ -13,11 +13,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from common import checkpoint
 from common.cli import flags
 from common.cli.errors import UserError, command
+from common.cli.files import write_atomically
+from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, save
-from common.results.tables import averaged, markdown, read_rows, seeds_mean
+from common.results.tables import averaged, markdown, seeds_mean
 
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}
 
@@ -56,7 +57,14 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
         for row, names in enumerate((scorers, ["ID accuracy"])):
             panel = panels[row, column]
             for scorer, colour, style in zip(names, (BLUE, ORANGE, BLACK), ("o-", "s--", "^:")):
-                panel.plot(at, [100 * np.mean(found[name, value][scorer]) for value in at], style, color=colour, label=scorer, markersize=4)
+                panel.plot(
+                    at,
+                    [100 * np.mean(found[name, value][scorer]) for value in at],
+                    style,
+                    color=colour,
+                    label=scorer,
+                    markersize=4,
+                )
             panel.axvline(default[name], color=BLACK, linewidth=0.8, linestyle=":")
             if name == "delta":
                 panel.set_xscale("log")
@@ -68,9 +76,18 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.sensitivity", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda")
-    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix")
+    made = argparse.ArgumentParser(
+        prog="python -m lbf.sensitivity", description=__doc__, formatter_class=flags.formatter
+    )
+    made.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        help="CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda",
+    )
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix"
+    )
     arguments = made.parse_args()
     rows = read_rows(arguments.results)
     found, default = points(rows)
@@ -78,8 +95,11 @@ def main() -> None:
     header = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"]
     lines = [[name, f"{value:g}" + (" (default)" if value == default[name] else ""), *(seeds_mean(numbers[what]) for what in (*scorers, "ID accuracy"))]
              for (name, value), numbers in sorted(found.items(), key=lambda item: (list(AXES).index(item[0][0]), item[0][1]))]  # fmt: skip
-    text = "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n" + markdown(header, lines)
-    checkpoint.write_atomically(arguments.out.with_suffix(".md"), lambda part: part.write_text(text + "\n"))
+    text = (
+        "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n"
+        + markdown(header, lines)
+    )
+    write_atomically(arguments.out.with_suffix(".md"), lambda part: part.write_text(text + "\n"))
     print(text)
     print(save(draw(found, default, scorers), arguments.out), file=sys.stderr)
 

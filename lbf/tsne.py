@@ -18,10 +18,13 @@ import torch
 from common import checkpoint, data
 from common.cli import flags
 from common.cli.errors import command
+from common.cli.files import write_atomically
+from common.data.transforms import transform_from_facts
 from common.results.style import BLACK, ORANGE, PINK, save
-from common.training.seeds import generator
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed, nearest, unit
+from common.training.distributed import device_of
+from common.training.seeds import generator
 from lbf.loss import background_mask
 
 POINTS = 500  # of each group, so that a picture takes seconds
@@ -35,18 +38,24 @@ def vectors_of(model, images, device: torch.device, delta: float | None) -> tupl
         feature_map = model.feature_map(pixels.to(device).float() / 255)
         pooled.append(model.pool(feature_map).cpu())
         if delta is not None:
-            mask = background_mask(model.local_logits(feature_map), images.labels[start : start + len(pixels)].to(device), delta)
+            mask = background_mask(
+                model.local_logits(feature_map), images.labels[start : start + len(pixels)].to(device), delta
+            )
             local = feature_map.permute(0, 2, 3, 1)
             chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
     join = lambda parts: torch.cat(parts) if parts else torch.empty(0, model.channels)  # noqa: E731
-    return join(pooled).numpy(), *(draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others")))
+    return join(pooled).numpy(), *(
+        draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others"))
+    )
 
 
 def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor:
     return rows[torch.randperm(len(rows), generator=generator(0, f"t-SNE {use}"))[:count]]
 
 
-def figure_of(id_images, ood_images, model, delta: float, device: torch.device, names: tuple[str, str]) -> tuple[plt.Figure, dict[str, Any]]:
+def figure_of(
+    id_images, ood_images, model, delta: float, device: torch.device, names: tuple[str, str]
+) -> tuple[plt.Figure, dict[str, Any]]:
     """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
     pooled, selected, others = vectors_of(model, id_images, device, delta)
     ood, _, _ = vectors_of(model, ood_images, device, None)
@@ -59,7 +68,10 @@ def figure_of(id_images, ood_images, model, delta: float, device: torch.device, 
     numbers: dict[str, Any] = {"n": {group.name: len(group.vectors) for group in groups}, "delta": delta}
     for axis, said, change in ((axes[0], "as they are", lambda v: v), (axes[1], "scaled to length 1", unit)):
         changed = [Group(g.name, change(g.vectors), g.colour, g.marker, g.shades) for g in groups]
-        shares = {"selected": nearest(change(ood), change(selected), change(pooled)) if len(selected) else None, "others": nearest(change(ood), change(others), change(pooled)) if len(others) else None}
+        shares = {
+            "selected": nearest(change(ood), change(selected), change(pooled)) if len(selected) else None,
+            "others": nearest(change(ood), change(others), change(pooled)) if len(others) else None,
+        }
         numbers[said] = {f"ood_neighbours_{name}_not_pooled_id": share for name, share in shares.items()}
         percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
         draw(axis, changed, embed(changed), f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}")
@@ -71,7 +83,9 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
-    made.add_argument("--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
+    made.add_argument(
+        "--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]"
+    )
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
     flags.add_data_argument(made)
@@ -79,14 +93,14 @@ def main() -> None:
     arguments = made.parse_args()
     model, facts = checkpoint.load_finished(arguments.checkpoint)
     data.check_ood(arguments.ood, facts["id_set"])
-    device, transform = flags.device_of(arguments), flags.transform_from_facts(facts)
+    device, transform = device_of(arguments), transform_from_facts(facts)
     load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
     delta = 1 / model.classes if arguments.delta is None else arguments.delta
     names = (title(facts["id_set"]), title(arguments.ood))
     figure, numbers = figure_of(load(facts["id_set"]), load(arguments.ood), model.to(device), delta, device, names)
     figure.suptitle(f"{facts['method']}, {model.name}, seed {facts['seed']}", fontsize=9)
     path = save(figure, arguments.out / "t-sne")
-    checkpoint.write_atomically(path.with_suffix(".json"), lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
+    write_atomically(path.with_suffix(".json"), lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
     print(path)
 
 

@@ -16,8 +16,15 @@ from dfb.score import JointScorer
 from lbf import finetune
 
 ROOT = Path(__file__).resolve().parents[1]
-PARSERS = {module.__name__: module.parser() for module in (evaluate, pretrain, dfb_evaluate, dfb_finetune, masks, finetune)}
-RECIPES = {"lbf.finetune": finetune.PRESETS["shapes"], "dfb.masks": masks.PRESETS["paper"], "dfb.finetune": dfb_finetune.PRESETS["shapes"], "dfb.evaluate": JointScorer("msp")}
+PARSERS = {
+    module.__name__: module.parser() for module in (evaluate, pretrain, dfb_evaluate, dfb_finetune, masks, finetune)
+}
+RECIPES = {
+    "lbf.finetune": finetune.PRESETS["shapes"],
+    "dfb.masks": masks.PRESETS["paper"],
+    "dfb.finetune": dfb_finetune.PRESETS["shapes"],
+    "dfb.evaluate": JointScorer("msp"),
+}
 SWITCHES = {
     "lbf_ablation": {"lam=0.0", "selector=frozen", "reduction=image", "norm=l1", *(f"locations={w}" for w in ("random", "all", "foreground", "cam", "truth"))},
     "lbf_sensitivity": {"delta=1.01", "mu=0.0", "lam=0.0"},
@@ -32,7 +39,9 @@ SWITCHES = {
 
 def printed(script: str, smoke: str) -> list[list[str]]:
     environment = os.environ | {"DRY": "1", "SMOKE": smoke, "OOD_INSTALL": "0", "SEEDS": "0", "OUT": "O"}
-    made = subprocess.run(["bash", str(ROOT / f"experiments/{script}.sh")], env=environment, capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        ["bash", str(ROOT / f"experiments/{script}.sh")], env=environment, capture_output=True, text=True, check=True
+    )
     return [shlex.split(line) for line in made.stdout.splitlines()]
 
 

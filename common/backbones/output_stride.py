@@ -35,14 +35,18 @@ def dilate(body: nn.Module, output_stride: int) -> None:
     """
     before, own = _strides(body)
     if output_stride < 1 or own % output_stride or (own // output_stride).bit_count() != 1:
-        raise UserError(f"output_stride must be the network's own, {own}, divided by a power of two, got {output_stride}")
+        raise UserError(
+            f"output_stride must be the network's own, {own}, divided by a power of two, got {output_stride}"
+        )
     for module, stride in before.items():
         step, dilation, padding = (_single(value) for value in (module.stride, module.dilation, module.padding))
         wider = stride // min(stride, output_stride)  # its input is this much finer than it was
         module.stride = min(stride * step, output_stride) // min(stride, output_stride)
         module.dilation, module.padding = wider * dilation, wider * padding
         if isinstance(module, nn.Conv2d):
-            module.stride, module.dilation, module.padding = (2 * (value,) for value in (module.stride, module.dilation, module.padding))
+            module.stride, module.dilation, module.padding = (
+                2 * (value,) for value in (module.stride, module.dilation, module.padding)
+            )
 
 
 def _single(value: int | tuple[int, int]) -> int:
@@ -54,7 +58,10 @@ def _strides(body: nn.Module) -> tuple[dict[nn.Module, int], int]:
     """Pixels a location at the input of each convolution and pooling, and at the body's output."""
     found: dict[nn.Module, int] = {}
     windows = [module for module in body.modules() if isinstance(module, (nn.Conv2d, nn.MaxPool2d))]
-    hooks = [m.register_forward_pre_hook(lambda module, inputs: found.update({module: SIDE // inputs[0].shape[-1]})) for m in windows]
+    hooks = [
+        m.register_forward_pre_hook(lambda module, inputs: found.update({module: SIDE // inputs[0].shape[-1]}))
+        for m in windows
+    ]
     training = body.training
     own = SIDE // body.eval()(torch.zeros(1, 3, SIDE, SIDE)).shape[-1]
     body.train(training)

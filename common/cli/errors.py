@@ -20,16 +20,24 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        rank = os.environ.get("RANK", "0")  # under torchrun the process that found the fault says so, and takes the others down
+        rank = os.environ.get(
+            "RANK", "0"
+        )  # under torchrun the process that found the fault says so, and takes the others down
         if rank != "0":
-            time.sleep(2)  # where the first process has found it too, its message is enough: torchrun ends this one meanwhile
+            time.sleep(
+                2
+            )  # where the first process has found it too, its message is enough: torchrun ends this one meanwhile
         print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except RuntimeError as error:
         text = str(error)
         if os.environ.get("WORLD_SIZE", "1") == "1" or not any(word in text for word in ("onnection", "gloo", "NCCL")):
             raise
-        print(f"error: process {os.environ.get('RANK', '0')}: another process is gone; torchrun stops or restarts all ({text.splitlines()[0]})", file=sys.stderr, flush=True)
+        print(
+            f"error: process {os.environ.get('RANK', '0')}: another process is gone; torchrun stops or restarts all ({text.splitlines()[0]})",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,8 +15,16 @@ def commit() -> str:
     """The commit of this checkout, "-dirty" where tracked files differ from it; "unknown" outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
-        top = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True).stdout
+        top = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("OOD_COMMIT", "unknown")  # a copy of the working tree may carry its commit along
     return top + ("-dirty" if changed.strip() else "")
@@ -38,6 +46,9 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), platform.processor() or "CPU")
+    model = next(
+        (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")),
+        platform.processor() or "CPU",
+    )
     extras = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in text]
     return f"{model}, {torch.get_num_threads()} threads" + (f" ({', '.join(extras)})" if extras else "")

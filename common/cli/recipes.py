@@ -14,7 +14,9 @@ from common.cli.errors import UserError, unknown
 R = TypeVar("R")
 
 
-def number(default: float | int | None, *, low: float | int | None = None, high: float | int | None = None, why: str) -> Any:
+def number(
+    default: float | int | None, *, low: float | int | None = None, high: float | int | None = None, why: str
+) -> Any:
     """A number in [low, high] (None = no bound). `why` is its unit and source, shown by --help. A default of None means "not set"."""
     return dataclasses.field(default=default, metadata={"kind": "number", "low": low, "high": high, "why": why})
 
@@ -29,7 +31,9 @@ def switch(default: bool, *, why: str) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "switch", "why": why})
 
 
-def numbers(default: tuple[float, ...], *, low: float | int | None = None, high: float | int | None = None, why: str) -> Any:
+def numbers(
+    default: tuple[float, ...], *, low: float | int | None = None, high: float | int | None = None, why: str
+) -> Any:
     """A tuple of numbers, each in [low, high]; on the command line separated by commas."""
     return dataclasses.field(default=default, metadata={"kind": "numbers", "low": low, "high": high, "why": why})
 
@@ -92,14 +96,22 @@ def _tuple_of(kind: type, low: float | int | None, high: float | int | None):
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, omit: tuple[str, ...] = ()) -> None:
     """One flag a field, but for those in `omit`. Flags default to "not given", so that a preset's value stands unless the user says otherwise."""
-    group = parser.add_argument_group("recipe", "each value overrides the preset's; defaults are those of the class where a preset is silent")
+    group = parser.add_argument_group(
+        "recipe", "each value overrides the preset's; defaults are those of the class where a preset is silent"
+    )
     for field in dataclasses.fields(recipe):
         meta = field.metadata
         if "kind" not in meta or field.name in omit:
             continue
         flag = "--" + field.name.replace("_", "-")
         default = field.default
-        said = "none" if default is None else ",".join(f"{v:g}" for v in default) if isinstance(default, tuple) else default
+        said = (
+            "none"
+            if default is None
+            else ",".join(f"{v:g}" for v in default)
+            if isinstance(default, tuple)
+            else default
+        )
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": field.name}
         kind = meta["kind"]
         if kind == "number":

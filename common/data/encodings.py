@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from common.data.folders import Items, decode
 from common.cli.errors import UserError
+from common.data.folders import Items, decode
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
 

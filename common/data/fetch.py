@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from common.data.datasets import Spec
 from common.cli.errors import UserError
+from common.data.datasets import Spec
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
@@ -88,14 +88,19 @@ def _transfer(url: str, part: Path) -> None:
     except (http.client.HTTPException, OSError) as error:  # URLError is an OSError
         raise UserError(f"{url} cannot be read ({getattr(error, 'reason', error)})") from None
     if left is not None and got < left:
-        raise UserError(f"{url} broke off after {start + got:,} of {start + left:,} bytes; fetch again to go on from there")
+        raise UserError(
+            f"{url} broke off after {start + got:,} of {start + left:,} bytes; fetch again to go on from there"
+        )
 
 
 def _append(answer: BufferedIOBase, part: Path, start: int, left: int | None) -> int:
     """Write the answer behind the first `start` bytes of `part`; the number of bytes that came."""
     got = 0
     total = None if left is None else start + left
-    with part.open("r+b" if start else "wb") as file, tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar:
+    with (
+        part.open("r+b" if start else "wb") as file,
+        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
+    ):
         file.seek(start)
         while block := answer.read(CHUNK):
             file.write(block)

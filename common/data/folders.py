@@ -16,13 +16,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.cli.errors import UserError
 from common.data.archives import Member
 from common.data.images import Rows, split
 from common.data.transforms import INTERPOLATIONS, Transform
-from common.cli.errors import UserError
 
 File = Path | Member
-Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]  # a set's images as found: one array, or files of any size
+Items = (
+    UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
+)  # a set's images as found: one array, or files of any size
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
 
 
@@ -33,7 +35,9 @@ def decode(path: File) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"{path} is gone") from None
-    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
+    except (
+        Exception
+    ) as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
         raise UserError(f"{path} does not decode as an image ({type(error).__name__})") from None
 
 
@@ -93,7 +97,9 @@ class FolderImages:
     facts: dict = field(default_factory=dict)
     digest: str = ""
     workers: int = field(default_factory=worker_count)  # 0 = decode in this process
-    on_corrupt: str = "stop"  # "skip": in training, another image of the class takes the place of one that does not decode
+    on_corrupt: str = (
+        "stop"  # "skip": in training, another image of the class takes the place of one that does not decode
+    )
     skipped: set[str] = field(default_factory=set, compare=False)  # the files that were skipped so far
 
     def __post_init__(self):
@@ -128,11 +134,7 @@ class FolderImages:
         return self._stream(_Decoded(self.paths, self.transform), order, batch_size)
 
     def training_batches(
-        self,
-        order: Rows,
-        batch_size: int,
-        seed: int,
-        crop: tuple[float, float] = (0.08, 1.0),
+        self, order: Rows, batch_size: int, seed: int, crop: tuple[float, float] = (0.08, 1.0)
     ) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, each through its own random resized crop with a share of the area in `crop`.
 
@@ -148,23 +150,31 @@ class FolderImages:
         loader = DataLoader(images, batch_sampler=blocks, num_workers=max(0, workers), collate_fn=_stack)
         try:
             for batch, errors in loader:
-                if batch is None:  # an error crosses the process border as text, so that it keeps its type and its one line
+                if (
+                    batch is None
+                ):  # an error crosses the process border as text, so that it keeps its type and its one line
                     raise UserError(errors[0])
                 self._note(errors)
                 yield batch
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            raise UserError(f"{self.name}: a process that decodes images died ({str(error).splitlines()[0]}); is there memory for {workers} of them?") from None
+            raise UserError(
+                f"{self.name}: a process that decodes images died ({str(error).splitlines()[0]}); is there memory for {workers} of them?"
+            ) from None
 
     def _note(self, errors: list[str]) -> None:
         for error in errors:
             if error not in self.skipped:
                 self.skipped.add(error)
-                print(f"{error}; another image of its class takes its place ({len(self.skipped)} so far)", file=sys.stderr)
+                print(
+                    f"{error}; another image of its class takes its place ({len(self.skipped)} so far)", file=sys.stderr
+                )
 
 
-def random_resized_crop(image: Image.Image, area: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
+def random_resized_crop(
+    image: Image.Image, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
     """Box (left, upper, right, lower) of an Inception crop: `area` of the image, aspect ratio 3/4 to 4/3, ten tries, else the centre.
 
     The rule is torchvision's RandomResizedCrop.get_params; only the source of random numbers differs.
@@ -201,7 +211,14 @@ class _Decoded(Dataset):
 class _Cropped(_Decoded):
     """With `labels`, a row that does not decode is replaced by the next of its class that does."""
 
-    def __init__(self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], labels: Tensor | None = None):
+    def __init__(
+        self,
+        paths: tuple[File, ...],
+        transform: Transform,
+        seed: int,
+        area: tuple[float, float],
+        labels: Tensor | None = None,
+    ):
         super().__init__(paths, transform)
         self.seed, self.area, self.labels = seed, area, labels
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torchvision
 
+from common.cli.errors import UserError
 from common.data.archives import members
 from common.data.folders import File, Items
-from common.cli.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
 SHRUNK = "shrunk.json"  # written beside the images of a smaller copy
@@ -67,8 +67,12 @@ def cifar(kind: type, root: Path, split: str) -> Raw:
     except RuntimeError:
         place, name = root / kind.base_folder, kind.__name__.lower()
         if not place.exists():
-            raise NotThere(f"{name}: expected {place}, which is not there; python -m common.data fetch {name}") from None
-        raise UserError(f"{name}: a file in {place} is missing or differs from its published MD5; python -m common.data verify {name}") from None
+            raise NotThere(
+                f"{name}: expected {place}, which is not there; python -m common.data fetch {name}"
+            ) from None
+        raise UserError(
+            f"{name}: a file in {place} is missing or differs from its published MD5; python -m common.data verify {name}"
+        ) from None
     return _array(data.data, data.targets, tuple(data.classes), f"{split}/")
 
 
@@ -99,12 +103,19 @@ def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
 
     data = loadmat(path)
     labels = data["y"].astype(np.int64).squeeze(1) % 10
-    raw = _array(np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)), labels, tuple(str(digit) for digit in range(10)), f"{split}/")
+    raw = _array(
+        np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)),
+        labels,
+        tuple(str(digit) for digit in range(10)),
+        f"{split}/",
+    )
     if count is None:
         return raw
     if count % 10 or not 10 <= count <= 10 * np.bincount(labels, minlength=10).min():
         raise UserError(f"svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}")
-    return raw.take(np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])).tolist())
+    return raw.take(
+        np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])).tolist()
+    )
 
 
 def places365(root: Path, split: str, options: dict[str, int]) -> Raw:
@@ -129,11 +140,19 @@ def boxes(root: Path, split: str, options: dict[str, int]) -> Raw:
     classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     names = tuple(f"images/{row[0]}" for row in rows)
     labels = np.array([classes.index(row[2]) for row in rows], dtype=np.int64)
-    return Raw(tuple(place / name for name in names), names, labels, classes, {"boxes": [[int(v) for v in row[3:7]] for row in rows]})
+    return Raw(
+        tuple(place / name for name in names),
+        names,
+        labels,
+        classes,
+        {"boxes": [[int(v) for v in row[3:7]] for row in rows]},
+    )
 
 
 def _array(pixels: np.ndarray, labels: list[int] | np.ndarray, classes: tuple[str, ...], prefix: str) -> Raw:
-    return Raw(pixels, tuple(f"{prefix}{row:06d}" for row in range(len(pixels))), np.asarray(labels, dtype=np.int64), classes)
+    return Raw(
+        pixels, tuple(f"{prefix}{row:06d}" for row in range(len(pixels))), np.asarray(labels, dtype=np.int64), classes
+    )
 
 
 def image_files(folder: Path) -> list[str]:
@@ -142,14 +161,21 @@ def image_files(folder: Path) -> list[str]:
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(where).relative_to(folder)
-        found += [(below / name).as_posix() for name in files if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+        found += [
+            (below / name).as_posix()
+            for name in files
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        ]
     return sorted(found)
 
 
 def class_names(path: Path) -> list[str]:
     """The classes below `path`, sorted: its folders, and its .tar files by their names without ".tar"."""
     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
-    return sorted({child.name for child in visible if child.is_dir()} | {child.stem for child in visible if child.suffix == ".tar"})
+    return sorted(
+        {child.name for child in visible if child.is_dir()}
+        | {child.stem for child in visible if child.suffix == ".tar"}
+    )
 
 
 def class_files(path: Path, name: str) -> list[tuple[str, File]]:
@@ -157,7 +183,9 @@ def class_files(path: Path, name: str) -> list[tuple[str, File]]:
     if (path / name).is_dir():
         return [(f"{name}/{below}", path / name / below) for below in image_files(path / name)]
     if (path / f"{name}.tar").is_file():
-        return [(f"{name}/{member.name.removeprefix('./')}", member) for member in members(path / f"{name}.tar", EXTENSIONS)]
+        return [
+            (f"{name}/{member.name.removeprefix('./')}", member) for member in members(path / f"{name}.tar", EXTENSIONS)
+        ]
     return []
 
 
@@ -184,7 +212,9 @@ def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool =
     if not labelled or len(tops) < 2:
         return Raw(paths, names, facts=facts)
     number = {top: k for k, top in enumerate(tops)}
-    return Raw(paths, names, np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops), facts)
+    return Raw(
+        paths, names, np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops), facts
+    )
 
 
 def shrunk_facts(path: Path) -> dict:

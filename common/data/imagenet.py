@@ -3,11 +3,14 @@
 from functools import cache
 from pathlib import Path
 
-from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
 from common.cli.errors import UserError
+from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
-SPLITS = {"train": "train", "test": "val"}  # ImageNet's official test labels are secret: the field tests on the validation set
+SPLITS = {
+    "train": "train",
+    "test": "val",
+}  # ImageNet's official test labels are secret: the field tests on the validation set
 
 
 @cache
@@ -25,7 +28,8 @@ def class_folders(path: Path) -> tuple[str, ...]:
     if not found:
         flat = f"{path} is one flat folder of {len(image_files(path)):,} images, expected one folder a class. "
         raise UserError(
-            flat + "Sort it by the devkit's ground truth: with ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in one folder, "
+            flat
+            + "Sort it by the devkit's ground truth: with ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in one folder, "
             'torchvision.datasets.ImageNet(FOLDER, split="val") writes FOLDER/val with class folders'
         )
     return found
@@ -43,7 +47,9 @@ def imagenet100(root: Path, split: str, options: dict, *, name: str = "imagenet1
     else:
         path = root / "imagenet1k" / SPLITS[split]
         if not path.exists():
-            raise NotThere(f"{name}: expected {root / name} (the 100 class folders) or {root / 'imagenet1k'} (all 1,000)")
+            raise NotThere(
+                f"{name}: expected {root / name} (the 100 class folders) or {root / 'imagenet1k'} (all 1,000)"
+            )
         missing = sorted(set(wanted) - set(class_folders(path)))
         if missing:
             raise UserError(f"{name}: {path} lacks {len(missing)} of the list's classes: {', '.join(missing[:5])}")
@@ -74,11 +80,22 @@ def imagenet1k(root: Path, split: str, options: dict) -> Raw:
     if "C" not in options:
         return _with_list(folder(path), path, found, "ILSVRC2012")
     chosen = tuple(found[row] for row in draw(found, options["C"], options.get("seed", 0)))
-    return _with_list(folder(path, classes=chosen), path, chosen, f"{options['C']} of ILSVRC2012 drawn with seed {options.get('seed', 0)}")
+    return _with_list(
+        folder(path, classes=chosen),
+        path,
+        chosen,
+        f"{options['C']} of ILSVRC2012 drawn with seed {options.get('seed', 0)}",
+    )
 
 
 def _with_list(raw: Raw, path: Path, wanted: tuple[str, ...], title: str) -> Raw:
     empty = sorted(set(wanted) - set(raw.classes))
     if empty:
         raise UserError(f"{path}: no image in class folder {empty[0]}")
-    return Raw(raw.items, raw.names, raw.labels, raw.classes, raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)})
+    return Raw(
+        raw.items,
+        raw.names,
+        raw.labels,
+        raw.classes,
+        raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)},
+    )

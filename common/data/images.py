@@ -45,13 +45,21 @@ class Images:
     def to(self, device: torch.device | str) -> "Images":
         """The same set with its tensors on `device`."""
         move = lambda t: None if t is None else t.to(device)  # noqa: E731
-        return self._with(pixels=self.pixels.to(device), labels=move(self.labels), masks=move(self.masks), digest=self.digest)
+        return self._with(
+            pixels=self.pixels.to(device), labels=move(self.labels), masks=move(self.masks), digest=self.digest
+        )
 
     def subset(self, index: Int64[Tensor, " chosen"], name: str | None = None) -> "Images":
         """The chosen rows, in the order given; its digest is its own."""
         index = index.to(self.pixels.device)
         take = lambda t: None if t is None else t[index]  # noqa: E731
-        return self._with(name=name or self.name, pixels=self.pixels[index], labels=take(self.labels), masks=take(self.masks), digest="")
+        return self._with(
+            name=name or self.name,
+            pixels=self.pixels[index],
+            labels=take(self.labels),
+            masks=take(self.masks),
+            digest="",
+        )
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """All images in order, a batch at a time."""
@@ -76,7 +84,9 @@ def content_digest(pixels: UInt8[Tensor, "images 3 height width"], labels: Int64
     return sha.hexdigest()
 
 
-def balanced_subset(labels: Int64[Tensor, " images"], count: int, generator: torch.Generator) -> Int64[Tensor, " chosen"]:
+def balanced_subset(
+    labels: Int64[Tensor, " images"], count: int, generator: torch.Generator
+) -> Int64[Tensor, " chosen"]:
     """`count` rows with the classes as equal as they can be, drawn by `generator`, in ascending order."""
     classes = int(labels.max()) + 1
     order = torch.randperm(len(labels), generator=generator)

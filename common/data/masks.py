@@ -1,4 +1,4 @@
-"""Masks beside images: stored as bits with a manifest that says what they belong to, and augmented together with their images.
+"""Masks beside images: stored as bits with a manifest that says what they belong to.
 
 A folder of masks holds part-00000.npz, ... (packed bits of PART images each) and manifest.json, which is written last: a folder without it is
 unfinished and is gone on with. Each part names the identity (digest of network, recipe and images) it was made for; a part of another identity
@@ -9,16 +9,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from common.checkpoint import write_atomically
-from common.training.distributed import is_main, rank, wait, world
 from common.cli.errors import UserError
+from common.cli.files import write_atomically
 from common.cli.recipes import digest
 
 FORMAT = "ood-backgrounds masks 1"
@@ -60,19 +59,25 @@ class StoredMasks:
 
 
 def make_masks(
-    folder: Path, facts: dict[str, Any], count: int, size: tuple[int, int], make: Callable[[Tensor], dict[str, np.ndarray]]
+    folder: Path,
+    facts: dict[str, Any],
+    count: int,
+    size: tuple[int, int],
+    make: Callable[[Tensor], dict[str, np.ndarray]],
+    turn: tuple[int, int] = (0, 1),
+    wait: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """Write a folder of masks and return what was made: "bits", and one array for each other number an image.
 
-    Over several processes each makes every so-many-th part. `facts` are plain values that say what the masks are made of (network, recipe, images). `make(rows)` returns "masks" (images x height x
+    `turn` (rank, world): of several processes each makes every world-th part, and `wait` returns when all have. `facts` are plain values that say what the masks are made of (network, recipe, images). `make(rows)` returns "masks" (images x height x
     width) and other arrays, one entry a row. Parts that are there for the same facts are not made again. The manifest is the caller's last step.
     """
     identity = digest(facts, count, list(size))
     manifest = folder / "manifest.json"
-    if is_main() and manifest.exists() and _json(manifest).get("identity") != identity:
+    if turn[0] == 0 and manifest.exists() and _json(manifest).get("identity") != identity:
         manifest.unlink()  # stale: from here on the folder is unfinished
     places = [(folder / f"part-{number:05}.npz", start) for number, start in enumerate(range(0, count, PART))]
-    for path, start in places[rank() :: world()]:
+    for path, start in places[turn[0] :: turn[1]]:
         if _read_part(path, identity) is None:
             made = make(torch.arange(start, min(start + PART, count)))
             _write_part(path, {"bits": pack(made.pop("masks")), **made}, identity)
@@ -81,10 +86,21 @@ def make_masks(
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 
-def write_manifest(folder: Path, facts: dict[str, Any], count: int, size: tuple[int, int], counts: dict[str, Any]) -> None:
+def write_manifest(
+    folder: Path, facts: dict[str, Any], count: int, size: tuple[int, int], counts: dict[str, Any]
+) -> None:
     """The last step: from now on the folder is whole."""
-    content = {"format": FORMAT, "identity": digest(facts, count, list(size)), "images": count, "size": list(size), **facts, "counts": counts}
-    write_atomically(folder / "manifest.json", lambda part: part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n"))
+    content = {
+        "format": FORMAT,
+        "identity": digest(facts, count, list(size)),
+        "images": count,
+        "size": list(size),
+        **facts,
+        "counts": counts,
+    }
+    write_atomically(
+        folder / "manifest.json", lambda part: part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    )
 
 
 def read_masks(folder: Path) -> StoredMasks:
@@ -99,11 +115,15 @@ def read_masks(folder: Path) -> StoredMasks:
     for number in range(-(-manifest["images"] // PART)):
         part = _read_part(folder / f"part-{number:05}.npz", manifest["identity"])
         if part is None:
-            raise UserError(f"{folder / f'part-{number:05}.npz'} is missing, damaged, or of other masks; make the masks again")
+            raise UserError(
+                f"{folder / f'part-{number:05}.npz'} is missing, damaged, or of other masks; make the masks again"
+            )
         parts.append(part["bits"])
     bits = np.concatenate(parts)
     if bits.shape != (manifest["images"], -(-size[0] * size[1] // 8)):
-        raise UserError(f"{folder} holds {bits.shape[0]} masks of {bits.shape[1]} bytes; its manifest says {manifest['images']} of {size[0]} x {size[1]} pixels")
+        raise UserError(
+            f"{folder} holds {bits.shape[0]} masks of {bits.shape[1]} bytes; its manifest says {manifest['images']} of {size[0]} x {size[1]} pixels"
+        )
     return StoredMasks(torch.from_numpy(bits), size, manifest)
 
 
@@ -113,18 +133,28 @@ def check_masks(masks: StoredMasks, images: Any, checkpoint_sha256: str, classes
     if manifest["classes"] != classes:
         raise UserError(f"the masks are of {manifest['classes']} classes, the network has {classes}")
     if manifest["data_sha256"] != images.digest:
-        raise UserError(f"the masks are of other images ({manifest['data']}, {len(masks)} images, {manifest['data_sha256'][:12]}) than {images.name}, {len(images)} images, {images.digest[:12]}")
+        raise UserError(
+            f"the masks are of other images ({manifest['data']}, {len(masks)} images, {manifest['data_sha256'][:12]}) than {images.name}, {len(images)} images, {images.digest[:12]}"
+        )
     if manifest["checkpoint_sha256"] != checkpoint_sha256:
-        raise UserError(f"the masks were made by another network ({manifest['checkpoint_sha256'][:12]}) than this checkpoint ({checkpoint_sha256[:12]})")
+        raise UserError(
+            f"the masks were made by another network ({manifest['checkpoint_sha256'][:12]}) than this checkpoint ({checkpoint_sha256[:12]})"
+        )
     if masks.size != tuple(images.size_px):
-        raise UserError(f"the masks are {masks.size[0]} x {masks.size[1]} pixels, the images {images.size_px[0]} x {images.size_px[1]}")
+        raise UserError(
+            f"the masks are {masks.size[0]} x {masks.size[1]} pixels, the images {images.size_px[0]} x {images.size_px[1]}"
+        )
 
 
 def true_masks(images: Any) -> StoredMasks:
     """A set's own masks in the stored form. Raises UserError where there is no truth."""
     if getattr(images, "masks", None) is None:
         raise UserError(f"{images.name} has no true masks; the generated benchmark (shapes) has")
-    return StoredMasks(torch.from_numpy(pack(images.masks.cpu().numpy())), tuple(images.size_px), {"identity": f"truth {images.digest}", "recipe": {"pixel_labels": "truth"}, "counts": {}})
+    return StoredMasks(
+        torch.from_numpy(pack(images.masks.cpu().numpy())),
+        tuple(images.size_px),
+        {"identity": f"truth {images.digest}", "recipe": {"pixel_labels": "truth"}, "counts": {}},
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -153,74 +183,3 @@ def _read_part(path: Path, identity: str) -> dict[str, np.ndarray] | None:
     except Exception:  # numpy and zipfile raise many kinds for a file that was cut
         return None
     return arrays if str(arrays.pop("identity", "")) == identity else None
-
-
-# --- images and masks together -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class JointAugmentation:
-    """What is drawn for each image and its mask."""
-
-    scale_low: float = 0.5
-    scale_high: float = 2.0
-    flip: bool = True
-
-
-class Placement(NamedTuple):
-    """Where each image of a batch is put: scaled to `size`, mirrored or not, and seen through a window that begins at `offset`.
-
-    `size` and `offset` are rows and columns in pixels of the scaled image; a window that begins before 0 or ends behind the image shows padding.
-    """
-
-    size: Int64[Tensor, "batch 2"]
-    offset: Int64[Tensor, "batch 2"]
-    mirrored: Bool[Tensor, " batch"]
-
-
-def draw_placement(batch: int, window: tuple[int, int], how: JointAugmentation, generator: torch.Generator) -> Placement:
-    """A scale an image (uniform, both sides alike), a uniform position of the window in the image or of the image in the window, a mirror."""
-    device = generator.device
-    uniform = torch.rand(4, batch, generator=generator, device=device, dtype=torch.float64)
-    scale = how.scale_low + (how.scale_high - how.scale_low) * uniform[0]
-    frame = torch.tensor(window, device=device)
-    size = (scale[:, None] * frame).round().long().clamp_min(1)
-    room = size - frame  # below 0: the image is smaller than the window
-    offset = ((room.abs() + 1) * uniform[1:3].T).floor().long() * room.sign()
-    return Placement(size, offset, (uniform[3] < 0.5) & how.flip)
-
-
-def _axis(place: Placement, axis: int, length: int) -> tuple[Float[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
-    """For each output pixel its position in the source, in pixels from the border (0..length), and whether it lies in the image at all."""
-    size, offset = place.size[:, axis, None], place.offset[:, axis, None]
-    p = torch.arange(length, device=size.device) + offset
-    inside = (0 <= p) & (p < size)
-    if axis == 1:
-        p = torch.where(place.mirrored[:, None], size - 1 - p, p)
-    return (p + 0.5).double() * length / size, inside
-
-
-def place_images(images: Float[Tensor, "batch channels height width"], place: Placement) -> Float[Tensor, "batch channels height width"]:
-    """Bilinear with half-pixel centres (as torch's resize without antialiasing), each image by its own two matrices; padding is 0."""
-    made = []
-    for axis, length in enumerate(images.shape[-2:]):
-        position, inside = _axis(place, axis, length)
-        s = (position - 0.5).clamp(0, length - 1)
-        low = s.floor()
-        high_share = (s - low).to(images.dtype)[..., None]
-        low = low.long()[..., None]
-        matrix = images.new_zeros(len(images), length, length)
-        matrix.scatter_add_(2, low, 1 - high_share).scatter_add_(2, (low + 1).clamp_max(length - 1), high_share)
-        made.append((matrix * inside[..., None]).unsqueeze(1))
-    rows, cols = made
-    return rows @ images @ cols.mT
-
-
-def place_masks(masks: Bool[Tensor, "batch height width"], place: Placement) -> Int64[Tensor, "batch height width"]:
-    """1 foreground, 0 background, IGNORE padding: the nearest source pixel, under the placement of the images."""
-    (position, inside_rows), (position_cols, inside_cols) = (_axis(place, axis, n) for axis, n in enumerate(masks.shape[-2:]))
-    rows = position.floor().long().clamp(0, masks.shape[1] - 1)[:, :, None]
-    cols = position_cols.floor().long().clamp(0, masks.shape[2] - 1)[:, None, :]
-    batch = torch.arange(len(masks), device=masks.device)[:, None, None]
-    chosen = masks[batch, rows, cols].long()
-    return chosen.masked_fill(~(inside_rows[:, :, None] & inside_cols[:, None, :]), IGNORE)

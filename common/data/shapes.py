@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from common.data.images import Images
 from common.cli.errors import UserError, command, unknown
 from common.cli.recipes import check, field_type, number
+from common.data.images import Images
 
 SIZE_PX = 48
 COUNTS = {"train": 6000, "test": 1000}
@@ -40,7 +40,12 @@ class Dials:
     """What the benchmark can be turned to. The defaults were fixed on plain training alone."""
 
     seed: int = number(0, low=0, why="of everything drawn")
-    correlation: float = number(0.3, low=0, high=1, why="share of ID images whose background is one of their class's own two textures; the rest draw from all")
+    correlation: float = number(
+        0.3,
+        low=0,
+        high=1,
+        why="share of ID images whose background is one of their class's own two textures; the rest draw from all",
+    )
     size_low: float = number(0.28, low=0.05, high=0.45, why="smallest radius of an object, share of the image's side")
     size_high: float = number(0.42, low=0.05, high=0.45, why="largest radius")
     noise: float = number(0.04, low=0, high=0.5, why="standard deviation of the pixel noise, of [0, 1]")
@@ -127,7 +132,9 @@ def _waves(x, y, phase):
 
 
 def _clouds(x, y, phase):
-    waves = [np.sin(2 * np.pi * (x * np.cos(k) + y * np.sin(k)) * (0.35 + 0.12 * k) + (1 + k) * phase) for k in range(5)]
+    waves = [
+        np.sin(2 * np.pi * (x * np.cos(k) + y * np.sin(k)) * (0.35 + 0.12 * k) + (1 + k) * phase) for k in range(5)
+    ]
     return 0.5 + 0.5 * np.tanh(0.8 * sum(waves))
 
 
@@ -159,7 +166,9 @@ class Scene:
 
 
 def _scenes(dials: Dials, name: str, split: str, count: int) -> Scene:
-    rng = np.random.Generator(np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(name), 0 if split == "train" else 1]))
+    rng = np.random.Generator(
+        np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(name), 0 if split == "train" else 1])
+    )
     labels = rng.permutation(np.arange(count) % len(CLASSES))
     own = labels * TEXTURES_EACH + rng.integers(0, TEXTURES_EACH, count)
     any_ = rng.integers(0, TEXTURES_EACH * len(CLASSES), count)
@@ -183,7 +192,9 @@ def _background(bank: Textures, texture: np.ndarray, draws: np.ndarray) -> Float
     return (first + value[..., None] * (second - first)) * (0.85 + 0.3 * draws[:, 4, None, None, None])
 
 
-def _masks(shapes: tuple[Shape, ...], labels: np.ndarray, dials: Dials, draws: np.ndarray) -> Bool[np.ndarray, "images rows cols"]:
+def _masks(
+    shapes: tuple[Shape, ...], labels: np.ndarray, dials: Dials, draws: np.ndarray
+) -> Bool[np.ndarray, "images rows cols"]:
     """Each image's shape at its own place, size and turn. True = object. The whole object lies inside the image."""
     centre = (np.arange(SIZE_PX) + 0.5) / SIZE_PX - 0.5
     y, x = np.meshgrid(centre, centre, indexing="ij")
@@ -199,7 +210,9 @@ def _masks(shapes: tuple[Shape, ...], labels: np.ndarray, dials: Dials, draws: n
     return masks
 
 
-def _render(name: str, dials: Dials, scene: Scene, rows: slice, noise: np.ndarray) -> tuple[UInt8[np.ndarray, "images 3 rows cols"], np.ndarray]:
+def _render(
+    name: str, dials: Dials, scene: Scene, rows: slice, noise: np.ndarray
+) -> tuple[UInt8[np.ndarray, "images 3 rows cols"], np.ndarray]:
     draws, texture, labels = scene.uniform[rows], scene.texture[rows], scene.labels[rows]
     pixels = _background(textures(dials.seed, name != "shapes-textures"), texture, draws)
     masks = np.zeros(pixels.shape[:3], dtype=bool)
@@ -209,7 +222,9 @@ def _render(name: str, dials: Dials, scene: Scene, rows: slice, noise: np.ndarra
         masks = _masks(tuple((CLASSES if name == "shapes" else NEW_SHAPES).values()), labels, dials, draws)
         colour = draws[:, None, None, 9:12]
         behind = pixels.mean((1, 2), keepdims=True)
-        near = np.abs(colour - behind).max(-1, keepdims=True) < 0.25  # an object one cannot see would have a wrong label
+        near = (
+            np.abs(colour - behind).max(-1, keepdims=True) < 0.25
+        )  # an object one cannot see would have a wrong label
         pixels = np.where(masks[..., None], np.where(near, (colour + 0.5) % 1, colour), pixels)
     if name != "shapes-noise":
         pixels = pixels + dials.noise * noise
@@ -231,13 +246,22 @@ def load(name: str, split: str = "test", limit: int | None = None) -> Images:
     scene = _scenes(dials, base, split, whole)
     parts = []
     for block, start in enumerate(range(0, count, _BLOCK)):
-        rng = np.random.Generator(np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(base), 2 + (split == "test"), block]))
+        rng = np.random.Generator(
+            np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(base), 2 + (split == "test"), block])
+        )
         rows = slice(start, min(start + _BLOCK, count))
         noise = rng.standard_normal((_BLOCK, SIZE_PX, SIZE_PX, 3), dtype=np.float32)[: rows.stop - rows.start]
         parts.append(_render(base, dials, scene, rows, noise))
     pixels, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts))
     labels = torch.from_numpy(scene.labels[:count]) if base == "shapes" else None
-    facts = {"set": base, "benchmark": False, "split": split, "encoding": "generated", "generator": VERSION, **dataclasses.asdict(dials)}
+    facts = {
+        "set": base,
+        "benchmark": False,
+        "split": split,
+        "encoding": "generated",
+        "generator": VERSION,
+        **dataclasses.asdict(dials),
+    }
     return Images(name, pixels, labels, masks, tuple(CLASSES) if base == "shapes" else (), facts)
 
 

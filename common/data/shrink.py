@@ -13,14 +13,16 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from common.cli.errors import UserError
 from common.data.datasets import Spec
 from common.data.folders import File, decode, worker_count
 from common.data.formats import SHRUNK, class_files, class_names, image_files
 from common.data.imagenet import LISTS, class_list
-from common.cli.errors import UserError
 
 
-def shrink(spec: Spec, root: Path, to: Path, short_side: int, quality: int = 95, progress: bool = True) -> dict[str, int]:
+def shrink(
+    spec: Spec, root: Path, to: Path, short_side: int, quality: int = 95, progress: bool = True
+) -> dict[str, int]:
     """Write `to`/NAME: every image below root/NAME with its shorter side at most `short_side` pixels, under the same name.
 
     Larger images are resampled (PIL, bilinear, antialiased) and written as JPEG of `quality` with full colour resolution, or losslessly where the
@@ -38,13 +40,20 @@ def shrink(spec: Spec, root: Path, to: Path, short_side: int, quality: int = 95,
     note = {"short_side": short_side, "jpeg_quality": quality, "filter": "bilinear, antialiased"}
     path = target / SHRUNK
     if path.exists() and json.loads(path.read_text()) != note:
-        raise UserError(f"{target} holds a copy made with {path.read_text().strip()}; take another folder, or delete it")
+        raise UserError(
+            f"{target} holds a copy made with {path.read_text().strip()}; take another folder, or delete it"
+        )
     target.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(note) + "\n")  # first: a part of a copy must not pass for the original
-    wanted = set(class_list(spec.name)) if spec.name in LISTS else None  # of a folder with all of ImageNet only the list's classes
+    wanted = (
+        set(class_list(spec.name)) if spec.name in LISTS else None
+    )  # of a folder with all of ImageNet only the list's classes
     files = [(name, file) for name, file in all_files(source) if wanted is None or wanted & set(name.split("/"))]
     counts = {"shrunk": 0, "copied": 0, "there already": 0}
-    with ThreadPoolExecutor(worker_count()) as pool, tqdm(total=len(files), desc=spec.name, unit="image", disable=not progress, file=sys.stderr) as bar:
+    with (
+        ThreadPoolExecutor(worker_count()) as pool,
+        tqdm(total=len(files), desc=spec.name, unit="image", disable=not progress, file=sys.stderr) as bar,
+    ):
         for done in pool.map(lambda pair: shrink_file(pair[1], target / pair[0], short_side, quality), files):
             counts[done] += 1
             bar.update()
@@ -72,7 +81,9 @@ def shrink_file(file: File, target: Path, short_side: int, quality: int) -> str:
     if scale >= 1:
         content = file.read_bytes()
     else:
-        small = image.resize(tuple(max(short_side, round(side * scale)) for side in image.size), Image.Resampling.BILINEAR)
+        small = image.resize(
+            tuple(max(short_side, round(side * scale)) for side in image.size), Image.Resampling.BILINEAR
+        )
         buffer, jpeg = BytesIO(), target.suffix.lower() in (".jpg", ".jpeg")
         small.save(buffer, "JPEG" if jpeg else "PNG", **({"quality": quality, "subsampling": 0} if jpeg else {}))
         content = buffer.getvalue()

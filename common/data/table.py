@@ -47,7 +47,10 @@ crops). That limit was set on iSUN and on cuts of MiniPlaces, not on LSUN itself
 
 def page() -> str:
     """The whole page as markdown."""
-    lists = "\n".join(f"- `{name}`: {LISTS[name][0]}'s list, SHA-256 of the sorted ids `{list_hash(class_list(name))}`" for name in LISTS)
+    lists = "\n".join(
+        f"- `{name}`: {LISTS[name][0]}'s list, SHA-256 of the sorted ids `{list_hash(class_list(name))}`"
+        for name in LISTS
+    )
     rows = "\n".join(_row(spec) for spec in SPECS.values())
     head = "| name | printed as | images | size | encoding | licence | benchmark? |\n| --- | --- | --- | --- | --- | --- | --- |"
     sources = "\n".join(_source(spec) for spec in SPECS.values())
@@ -87,7 +90,9 @@ def state(spec: Spec, root: Path) -> str:
     if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
     count = len(image_files(place))
-    expected = PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())
+    expected = (
+        PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())
+    )
     if not expected or count == expected:
         return f"found, {count:,} images"
     return f"incomplete: {count:,} of {expected:,}"

@@ -8,7 +8,11 @@ from torchvision.transforms import functional as F
 from common.cli.errors import UserError
 
 RULES = ("none", "resize-crop", "squeeze", "via32")
-INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,21 @@ class Transform:
         if image.size == square:
             return image
         if self.rule == "none":
-            raise UserError(f"an image is {image.size[0]}x{image.size[1]}, expected {self.size_px}x{self.size_px} (rule none)")
+            raise UserError(
+                f"an image is {image.size[0]}x{image.size[1]}, expected {self.size_px}x{self.size_px} (rule none)"
+            )
         if self.rule == "squeeze":
             return image.resize(square, method)
         return _short_and_centre(image, self.short_px, self.size_px, method)
 
     def facts(self) -> dict:
         """Plain values for provenance."""
-        return {"size_px": self.size_px, "rule": self.rule, "resize_px": self.short_px, "interpolation": self.interpolation}
+        return {
+            "size_px": self.size_px,
+            "rule": self.rule,
+            "resize_px": self.short_px,
+            "interpolation": self.interpolation,
+        }
 
 
 def _short_and_centre(image: Image.Image, short_px: int, size_px: int, method: Image.Resampling) -> Image.Image:
@@ -72,3 +83,21 @@ def _short_and_centre(image: Image.Image, short_px: int, size_px: int, method: I
 CIFAR = Transform(32, "resize-crop")
 IMAGENET = Transform(224, "resize-crop", 256)
 DFB = Transform(128, "squeeze")
+
+
+def default_transform(id_set: str, image_size: int | None = None) -> Transform:
+    """The ID test transform of a set: CIFAR 32 px, ImageNet 256 to 224, others a centre crop of the shorter side."""
+    if id_set.startswith("imagenet"):
+        return (
+            IMAGENET
+            if image_size in (None, 224)
+            else Transform(image_size, "resize-crop", round(image_size * 256 / 224))
+        )
+    if id_set.startswith("shapes"):
+        return Transform(image_size or 48, "none" if image_size in (None, 48) else "resize-crop")
+    return CIFAR if image_size in (None, 32) else Transform(image_size, "resize-crop")
+
+
+def transform_from_facts(facts: dict) -> Transform:
+    """The transform a checkpoint was trained for: every image that is scored passes it."""
+    return Transform(**facts["transform"])

@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from common.cli.errors import UserError
 from common.data import formats
 from common.data.datasets import Spec, load
 from common.data.fetch import file_md5
 from common.data.folders import worker_count
 from common.data.transforms import Transform
-from common.cli.errors import UserError
 
 # Mean difference of neighbouring grey values over a set tells scenes shrunk without antialiasing (many edges) from crops (few). Measured:
 # iSUN 28.8, MiniPlaces shrunk by nearest neighbour 23.4; 32 px crops of MiniPlaces 12.3, of the same at twice the size 5.7.
@@ -75,7 +75,9 @@ def id_test(name: str, root: Path) -> IdTest:
     return IdTest(name, Transform(**facts), frozenset(_pixel_hash(image) for batch in batches for image in batch))
 
 
-def verify(spec: Spec, root: Path, *, against: IdTest | None = None, record: bool = False, origin: str = "first verification") -> Report:
+def verify(
+    spec: Spec, root: Path, *, against: IdTest | None = None, record: bool = False, origin: str = "first verification"
+) -> Report:
     """Check one set. `record` writes the record anew; `origin` says in it where the files came from. Nothing is raised for a faulty set."""
     report = Report(spec.name)
     place = spec.found(root)
@@ -106,12 +108,16 @@ def verify(spec: Spec, root: Path, *, against: IdTest | None = None, record: boo
         if not isinstance(raw.items, np.ndarray):
             hashes |= _check_images(spec, raw, place, against, report)
         else:
-            _check_overlap([_pixel_hash(image) for image in raw.items] if _is_ood(spec, against) else [], against, report)
+            _check_overlap(
+                [_pixel_hash(image) for image in raw.items] if _is_ood(spec, against) else [], against, report
+            )
     if not hashes and not published:
         hashes = {path.name: _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
     if hashes:
         report.facts.append("no published checksum of these files" if spec.md5s else "no published checksum")
-        _compare_with_record(root / ".verified" / (spec.name.replace("/", "_") + ".json"), hashes, report, record, origin)
+        _compare_with_record(
+            root / ".verified" / (spec.name.replace("/", "_") + ".json"), hashes, report, record, origin
+        )
     return report
 
 
@@ -159,9 +165,13 @@ def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
     try:
         with Image.open(BytesIO(content)) as image:
             encoding, size, rgb = _encoding(image), image.size, image.convert("RGB")
-    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
+    except (
+        Exception
+    ) as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
         is_text = b"\0" not in content[:1024]
-        return Seen(sha256, error="a text file" if is_text and content else f"{type(error).__name__}: {str(error)[:60]}")
+        return Seen(
+            sha256, error="a text file" if is_text and content else f"{type(error).__name__}: {str(error)[:60]}"
+        )
     at_id_size = _pixel_hash(np.asarray(id_transform(rgb))) if id_transform else ""
     return Seen(sha256, encoding, size, at_id_size, roughness(rgb))
 
@@ -207,7 +217,9 @@ def _check_sizes(spec: Spec, good: Sequence[tuple[str, Seen]], report: Report) -
     wrong = [(name, image.size) for name, image in good if spec.size_px and image.size != (spec.size_px,) * 2]
     if wrong:
         name, (width, height) = wrong[0]
-        report.problems.append(f"{len(wrong)} images are not {spec.size_px}x{spec.size_px}, first {name} ({width}x{height})")
+        report.problems.append(
+            f"{len(wrong)} images are not {spec.size_px}x{spec.size_px}, first {name} ({width}x{height})"
+        )
 
 
 def _check_roughness(name: str, mean: float, report: Report) -> None:
@@ -238,7 +250,11 @@ def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rew
             "gone": [name for name in old["files"] if name not in hashes],
             "new": [name for name in hashes if name not in old["files"]],
         }
-        found = [f"{len(names)} files {kind} since the record, first {sorted(names)[0]}" for kind, names in changes.items() if names]
+        found = [
+            f"{len(names)} files {kind} since the record, first {sorted(names)[0]}"
+            for kind, names in changes.items()
+            if names
+        ]
         report.problems += found
         report.facts += [] if found else [f"all files as recorded ({old['origin']})"]
     elif not report.problems:

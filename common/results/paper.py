@@ -14,11 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from common.data import SPECS
 from common.cli.errors import UserError
+from common.data import SPECS
 from common.results.tables import METRICS, markdown
 
-COLUMNS = ("id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note")
+COLUMNS = (
+    "id_set",
+    "backbone",
+    "row",
+    "method",
+    "scorer",
+    "ood_set",
+    "metric",
+    "paper",
+    "ours_mean",
+    "ours_std",
+    "n",
+    "gap",
+    "note",
+)
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
 EXTRA = "ours only"  # marks rows that the paper does not have
@@ -83,7 +97,9 @@ def usable(row: dict[str, Any], backbone: str) -> bool:
     return str(row.get("benchmark")) == "True" and row["backbone"] == backbone
 
 
-def ours_by_cell(rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]) -> dict[tuple[str, str, str, str], dict[str, float]]:
+def ours_by_cell(
+    rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]
+) -> dict[tuple[str, str, str, str], dict[str, float]]:
     """(method, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
     found: dict[tuple[str, str, str, str], dict[str, float]] = {}
     networks: dict[tuple[str, str, str, str], str] = {}
@@ -92,7 +108,9 @@ def ours_by_cell(rows: Iterable[dict[str, Any]], id_set: str, backbone: str, met
             continue
         key = (row["method"], row["scorer"], row["ood_set"], str(row["seed"]))
         if networks.setdefault(key, row["checkpoint_sha256"]) != row["checkpoint_sha256"]:
-            raise UserError(f"two networks for {row['method']}, {row['scorer']}, {row['ood_set']}, seed {row['seed']}; give the results of one recipe only")
+            raise UserError(
+                f"two networks for {row['method']}, {row['scorer']}, {row['ood_set']}, seed {row['seed']}; give the results of one recipe only"
+            )
         for metric in metrics:
             found.setdefault((*key[:3], metric), {})[key[3]] = 100 * float(row[metric])
             if metric == "id_accuracy":  # the network's, whatever the score and set
@@ -100,7 +118,9 @@ def ours_by_cell(rows: Iterable[dict[str, Any]], id_set: str, backbone: str, met
     return found
 
 
-def join(printed: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], extra: Sequence[tuple[str, str]] = ()) -> list[Table]:
+def join(
+    printed: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], extra: Sequence[tuple[str, str]] = ()
+) -> list[Table]:
     """A table for each ID set of the printed one. `extra`: further (method, scorer) of ours to show, at the end."""
     tables = []
     for id_set, backbone in dict.fromkeys((cell["id_set"], cell["backbone"]) for cell in printed):
@@ -115,9 +135,18 @@ def join(printed: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], extr
             mine = {(c["ood_set"], c["metric"]): c for c in part if (c["printed"], c["method"], c["scorer"]) == row}
             for metric in metrics:
                 for name in sets:
-                    cells[row, name, metric] = one_cell(mine.get((name, metric)), ours.get((*row[1:], name, metric), {}))
+                    cells[row, name, metric] = one_cell(
+                        mine.get((name, metric)), ours.get((*row[1:], name, metric), {})
+                    )
                 if (AVERAGE, metric) in mine or sets and sets != ("",):
-                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), [cells[row, name, metric] for name in sets], row, metric, ours, id_set)
+                    cells[row, AVERAGE, metric] = average_cell(
+                        mine.get((AVERAGE, metric)),
+                        [cells[row, name, metric] for name in sets],
+                        row,
+                        metric,
+                        ours,
+                        id_set,
+                    )
         shown = (*sets, AVERAGE) if any(key[1] == AVERAGE for key in cells) else sets
         tables.append(Table(id_set, backbone, (*names, *more), shown, metrics, cells))
     return tables
@@ -128,18 +157,26 @@ def one_cell(printed: dict[str, str] | None, ours: dict[str, float]) -> Cell:
     return Cell(value, tuple(ours[seed] for seed in sorted(ours)), printed["note"] if printed else "")
 
 
-def average_cell(printed: dict[str, str] | None, columns: Sequence[Cell], row, metric: str, ours: dict, id_set: str) -> Cell:
+def average_cell(
+    printed: dict[str, str] | None, columns: Sequence[Cell], row, metric: str, ours: dict, id_set: str
+) -> Cell:
     """Recomputed from the columns; where the paper prints averages alone, its own. Ours needs every column, for the same seeds."""
     note, value = (printed["note"] if printed else ""), None
     if columns:
-        value = None if any(cell.paper is None for cell in columns) else float(np.mean([cell.paper for cell in columns]))
+        value = (
+            None if any(cell.paper is None for cell in columns) else float(np.mean([cell.paper for cell in columns]))
+        )
         if value is not None and printed and printed["value"] and abs(float(printed["value"]) - value) > 0.0101:
             note = note or f"printed {printed['value']}"
         values = [cell.values for cell in columns]
     else:
         value = float(printed["value"]) if printed and printed["value"] else None
         names = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
-        values = [tuple(seeds[seed] for seed in sorted(seeds)) for name in names for seeds in [ours.get((*row[1:], name, metric), {})]]
+        values = [
+            tuple(seeds[seed] for seed in sorted(seeds))
+            for name in names
+            for seeds in [ours.get((*row[1:], name, metric), {})]
+        ]
     whole = values and all(values) and len({len(v) for v in values}) == 1
     return Cell(value, tuple(float(np.mean(seed)) for seed in zip(*values, strict=True)) if whole else (), note)
 
@@ -160,7 +197,14 @@ def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
     for row in table.rows:
         n = table.seeds(row)
         said = row[0] if row[0] != EXTRA else f"{row[1]} ({EXTRA})"
-        lines.append([said, row[2] or "-", str(n) if n else "reported", *(table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets)])
+        lines.append(
+            [
+                said,
+                row[2] or "-",
+                str(n) if n else "reported",
+                *(table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets),
+            ]
+        )
     return header, lines
 
 
@@ -170,10 +214,15 @@ def as_markdown(tables: Sequence[Table]) -> str:
         for metric in table.metrics:
             better = "lower" if metric == "fpr95" else "higher"
             head = f"ID {set_title(table.id_set)}, {table.backbone}; {NAMES[metric]} in percent, {better} is better; paper -> ours (gap in points)"
-            noted = [(row[0], cell.note) for (row, name, m), cell in table.cells.items() if m == metric and name == AVERAGE]
+            noted = [
+                (row[0], cell.note) for (row, name, m), cell in table.cells.items() if m == metric and name == AVERAGE
+            ]
             notes = [f"- {name}, average: {note}" for name, note in noted if note and "within rounding" not in note]
             parts.append("\n\n".join([head, markdown(*texts(table, metric)), *(["\n".join(notes)] if notes else [])]))
-    return "\n\n".join(parts) + '\n\nn: seeds of ours; "reported": the paper\'s number alone, not run here. Averages are recomputed from the columns.'
+    return (
+        "\n\n".join(parts)
+        + '\n\nn: seeds of ours; "reported": the paper\'s number alone, not run here. Averages are recomputed from the columns.'
+    )
 
 
 def as_csv(tables: Sequence[Table]) -> str:
@@ -191,13 +240,24 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 def as_latex(tables: Sequence[Table]) -> str:
     """A booktabs table for each ID set and metric."""
-    escape = lambda text: text.replace("->", r"$\to$").replace("±", r"$\pm$").replace("_", r"\_").replace("&", r"\&").replace("%", r"\%")  # noqa: E731
+
+    def escape(text):
+        return (
+            text.replace("->", r"$\to$")
+            .replace("±", r"$\pm$")
+            .replace("_", r"\_")
+            .replace("&", r"\&")
+            .replace("%", r"\%")
+        )
+
     parts = []
     for table in tables:
         for metric in table.metrics:
             header, lines = texts(table, metric)
             body = "\n".join(" & ".join(map(escape, line)) + r" \\" for line in lines)
-            caption = escape(f"{NAMES[metric]} in %, ID {set_title(table.id_set)}, {table.backbone}: paper -> ours (gap).")
+            caption = escape(
+                f"{NAMES[metric]} in %, ID {set_title(table.id_set)}, {table.backbone}: paper -> ours (gap)."
+            )
             columns = "ll" + "r" * (len(header) - 2)
             top = " & ".join(map(escape, header)) + r" \\"
             parts.append(
@@ -214,7 +274,11 @@ def trained_as(rows: Sequence[dict[str, Any]]) -> str:
             recipe = json.loads(row["recipe"])
             long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
             found.setdefault(row["method"], []).append(f"{row['backbone']} {long}")
-    return "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items()) if found else ""
+    return (
+        "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items())
+        if found
+        else ""
+    )
 
 
 def left_out(tables: Sequence[Table], rows: Sequence[dict[str, Any]]) -> str:
@@ -227,5 +291,7 @@ def left_out(tables: Sequence[Table], rows: Sequence[dict[str, Any]]) -> str:
         pairs = ", ".join(sorted({f"{row['backbone']} on {row['id_set']}" for row in other}))
         said.append(f"{len(other)} rows of another network or ID set ({pairs})")
     if partial:
-        said.append(f"{len(partial)} rows of sets that are not the benchmark's, or not whole ({', '.join(sorted({row['ood_set'] for row in partial}))})")
+        said.append(
+            f"{len(partial)} rows of sets that are not the benchmark's, or not whole ({', '.join(sorted({row['ood_set'] for row in partial}))})"
+        )
     return "left out of the paper's table: " + "; ".join(said) if said else ""

@@ -1,10 +1,4 @@
-"""One HTML page of finished runs: tables, figures, training curves, recipes, provenance, and the most confident mistakes.
-
-    python -m common.report RUN/pretrained RUN/control RUN/lbf --out report.html
-
-A RUN is a folder with results.csv; recipe.json, log.jsonl, checkpoint.pt and the figures beside it are taken where they are there. The page holds everything
-itself, loads nothing, and can be read without JavaScript (which only sorts). It shows images of the data sets: mind their licences before you pass it on.
-"""
+"""One HTML page of finished runs: tables, figures, training curves, recipes, provenance, and the most confident mistakes."""
 
 import argparse
 import base64
@@ -23,15 +17,25 @@ import torch
 from PIL import Image
 
 from common import checkpoint
-from common.cli import flags
-from common.cli.errors import UserError, command
-from common.evaluate import Scored
+from common.results.rows import read_rows
 from common.results.style import CYCLE, STYLES
-from common.results.tables import average, averaged, cells, read_rows, seeds_mean, title
+from common.results.tables import average, averaged, cells, seeds_mean, title
+from common.scoring.sets import Scored
 
 SHOWN = (("method", "method"), ("scorer", "score"), ("ood_set", "OOD set"), ("fpr95", "FPR95 %"), ("auroc", "AUROC %"), ("aupr_in", "AUPR-in %"), ("aupr_out", "AUPR-out %"), ("id_accuracy", "ID accuracy %"), ("n_id", "n ID"), ("n_ood", "n OOD"), ("seed", "seed"))  # fmt: skip
 PERCENT = ("fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy")
-FACTS = ("id_set", "backbone", "precision", "device", "commit", "versions", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "convention")
+FACTS = (
+    "id_set",
+    "backbone",
+    "precision",
+    "device",
+    "commit",
+    "versions",
+    "checkpoint_sha256",
+    "train_data_sha256",
+    "id_data_sha256",
+    "convention",
+)
 EACH = 8  # images a row of the gallery
 
 
@@ -85,36 +89,76 @@ def overview(rows: Sequence[dict[str, str]]) -> str:
                 sets, _, values = cells(mine, metric)
                 found = average(values, (method, scorer), sets)
                 means.append(seeds_mean(found) if found else "-")
-            accuracy = seeds_mean(list({row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in mine if row["method"] == method}.values()))
-            lines.append("<tr>" + "".join(element("td", html.escape(text), **({"class_": "text"} if k < 2 else {})) for k, text in enumerate((method, scorer, *means, accuracy))) + "</tr>")
+            accuracy = seeds_mean(
+                list(
+                    {
+                        row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in mine if row["method"] == method
+                    }.values()
+                )
+            )
+            lines.append(
+                "<tr>"
+                + "".join(
+                    element("td", html.escape(text), **({"class_": "text"} if k < 2 else {}))
+                    for k, text in enumerate((method, scorer, *means, accuracy))
+                )
+                + "</tr>"
+            )
         sets = ", ".join(title(name) for name in dict.fromkeys(row["ood_set"] for row in mine) if averaged(name))
         names = ("method", "score", "FPR95 %", "AUROC %", "ID acc. %")
-        head = "".join(element("th", name, scope="col", **({"class_": "text"} if k < 2 else {})) for k, name in enumerate(names))
+        head = "".join(
+            element("th", name, scope="col", **({"class_": "text"} if k < 2 else {})) for k, name in enumerate(names)
+        )
         said = element("p", html.escape(f"ID {title(id_set)}: averages over {sets}"), class_="small")
-        parts.append(said + f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>')
+        parts.append(
+            said
+            + f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        )
     return "".join(parts)
 
 
 def results_table(rows: Sequence[dict[str, str]]) -> str:
     """Every row, sortable; numbers in percent with two decimals."""
-    head = "".join(element("th", html.escape(name), scope="col", **({"class_": "text"} if k < 3 else {})) for k, (_, name) in enumerate(SHOWN))
+    head = "".join(
+        element("th", html.escape(name), scope="col", **({"class_": "text"} if k < 3 else {}))
+        for k, (_, name) in enumerate(SHOWN)
+    )
     lines = []
     for row in rows:
-        texts = [f"{100 * float(row[key]):.2f}" if key in PERCENT else title(row[key]) if key == "ood_set" else row[key] for key, _ in SHOWN]
-        lines.append("<tr>" + "".join(element("td", html.escape(text), **({"class_": "text"} if k < 3 else {})) for k, text in enumerate(texts)) + "</tr>")
+        texts = [
+            f"{100 * float(row[key]):.2f}" if key in PERCENT else title(row[key]) if key == "ood_set" else row[key]
+            for key, _ in SHOWN
+        ]
+        lines.append(
+            "<tr>"
+            + "".join(
+                element("td", html.escape(text), **({"class_": "text"} if k < 3 else {}))
+                for k, text in enumerate(texts)
+            )
+            + "</tr>"
+        )
     return f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     """Loss and training accuracy by epoch, a line a run; None where no run has a log."""
-    logs = {name: [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for name, folder in zip(names, folders) if (folder / "log.jsonl").is_file()}
+    logs = {
+        name: [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for name, folder in zip(names, folders)
+        if (folder / "log.jsonl").is_file()
+    }
     if not logs:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
-    for axis, key, label, unit in ((axes[0], "loss", "loss", 1), (axes[1], "train_accuracy", "training accuracy, percent", 100)):
+    for axis, key, label, unit in (
+        (axes[0], "loss", "loss", 1),
+        (axes[1], "train_accuracy", "training accuracy, percent", 100),
+    ):
         for k, (name, lines) in enumerate(logs.items()):
             pairs = [(line["epoch"] + 1, unit * line[key]) for line in lines if line.get(key) is not None]
-            axis.plot(*zip(*pairs), STYLES[k % len(STYLES)], marker=".", color=CYCLE[k % len(CYCLE)], label=name) if pairs else None
+            axis.plot(
+                *zip(*pairs), STYLES[k % len(STYLES)], marker=".", color=CYCLE[k % len(CYCLE)], label=name
+            ) if pairs else None
         axis.set(xlabel="epoch", ylabel=label)
     axes[0].legend(fontsize=7)
     return drawn(figure)
@@ -129,18 +173,36 @@ def mistakes(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, lis
     load = lambda name: scored.load(name, "test", arguments.limit)  # noqa: E731
     id_images = load(facts["id_set"])
     inside = function(scored.features(id_images, scored.needs))
-    shown = [(f"ID images scored most OOD: {title(facts['id_set'])}", chosen(id_images, inside, np.argsort(inside, kind="stable")[:EACH], inside))]
+    shown = [
+        (
+            f"ID images scored most OOD: {title(facts['id_set'])}",
+            chosen(id_images, inside, np.argsort(inside, kind="stable")[:EACH], inside),
+        )
+    ]
     for name in names:
         if ":encode=" not in name:
             images = load(name)
             scores = function(scored.features(images, scored.needs))
-            shown.append((f"OOD images scored most ID: {title(name).rstrip('*')}", chosen(images, scores, np.argsort(-scores, kind="stable")[:EACH], inside)))
+            shown.append(
+                (
+                    f"OOD images scored most ID: {title(name).rstrip('*')}",
+                    chosen(images, scores, np.argsort(-scores, kind="stable")[:EACH], inside),
+                )
+            )
     return shown
 
 
 def chosen(images: Any, scores: np.ndarray, rows: np.ndarray, inside: np.ndarray) -> list[Mistake]:
-    pixels = torch.cat(list(images.whole_batches(torch.from_numpy(rows.copy()), len(rows)))).cpu().permute(0, 2, 3, 1).numpy()
-    return [Mistake(p, images.name, int(row), float(scores[row]), float((inside <= scores[row]).mean())) for p, row in zip(pixels, rows)]
+    pixels = (
+        torch.cat(list(images.whole_batches(torch.from_numpy(rows.copy()), len(rows))))
+        .cpu()
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
+    return [
+        Mistake(p, images.name, int(row), float(scores[row]), float((inside <= scores[row]).mean()))
+        for p, row in zip(pixels, rows)
+    ]
 
 
 def gallery(found: Iterable[tuple[str, list[Mistake]]]) -> str:
@@ -157,7 +219,9 @@ def gallery(found: Iterable[tuple[str, list[Mistake]]]) -> str:
 
 def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> str:
     """Recipe, data, hardware and digests of one run, folded."""
-    facts = "".join(f"<tr><td>{html.escape(key)}</td><td class=\"text\">{html.escape(rows[0][key])}</td></tr>" for key in FACTS)
+    facts = "".join(
+        f'<tr><td>{html.escape(key)}</td><td class="text">{html.escape(rows[0][key])}</td></tr>' for key in FACTS
+    )
     recipe = (folder / "recipe.json").read_text() if (folder / "recipe.json").is_file() else rows[0]["recipe"]
     head = f"{rows[0]['method']}, {rows[0]['backbone']}, seed {rows[0]['seed']} ({folder.name})"
     return f'<details><summary>{html.escape(head)}</summary><div class="scroll"><table><tbody>{facts}</tbody></table></div><pre>{html.escape(recipe)}</pre></details>'
@@ -165,7 +229,9 @@ def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> str:
 
 def figure_files(folders: Sequence[Path]) -> list[Path]:
     """PNGs of the folders named figures in the runs or beside them."""
-    places = dict.fromkeys(place.resolve() for folder in folders for place in (folder / "figures", folder.parent / "figures"))
+    places = dict.fromkeys(
+        place.resolve() for folder in folders for place in (folder / "figures", folder.parent / "figures")
+    )
     return [path for place in places for path in sorted(place.glob("*.png"))]
 
 
@@ -175,44 +241,48 @@ def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
     ids = ", ".join(dict.fromkeys(title(row["id_set"]) for row in rows))
     head = f"OOD detection, ID {ids}"
-    notes = "FPR95: share of OOD images accepted at 95 % of ID accepted, lower is better; the others: higher is better. " + rows[0]["convention"] + "."
-    stand_ins = sorted({title(row["ood_set"]) for row in rows if row["benchmark"] != "True" and "stand-in" in title(row["ood_set"])})
+    notes = (
+        "FPR95: share of OOD images accepted at 95 % of ID accepted, lower is better; the others: higher is better. "
+        + rows[0]["convention"]
+        + "."
+    )
+    stand_ins = sorted(
+        {title(row["ood_set"]) for row in rows if row["benchmark"] != "True" and "stand-in" in title(row["ood_set"])}
+    )
     notes += f" Stand-ins, comparable with no printed number: {', '.join(stand_ins)}." if stand_ins else ""
-    body = [element("h1", html.escape(head)), element("p", html.escape(notes), class_="small"), overview(rows), element("h2", "Every set") + results_table(rows)]
+    body = [
+        element("h1", html.escape(head)),
+        element("p", html.escape(notes), class_="small"),
+        overview(rows),
+        element("h2", "Every set") + results_table(rows),
+    ]
     body.append(element("h2", "Runs") + "".join(run_details(folder, found) for folder, found in zip(folders, by_run)))
     if (content := curves(folders, names)) is not None:
-        body.append(element("h2", "Training") + picture(content, "Loss and accuracy on training images, by epoch. Losses of different methods are different sums."))
+        body.append(
+            element("h2", "Training")
+            + picture(
+                content,
+                "Loss and accuracy on training images, by epoch. Losses of different methods are different sums.",
+            )
+        )
     if files := figure_files(folders):
-        body.append(element("h2", "Figures") + "".join(picture(path.read_bytes(), path.stem.replace("_", " ")) for path in files))
+        body.append(
+            element("h2", "Figures")
+            + "".join(picture(path.read_bytes(), path.stem.replace("_", " ")) for path in files)
+        )
     if arguments.scorer != "none":
         for folder, name in zip(folders, names):
-            if (folder / "checkpoint.pt").is_file() and not checkpoint.load(folder / "checkpoint.pt")[1].get("extra_classes"):
+            if (folder / "checkpoint.pt").is_file() and not checkpoint.load(folder / "checkpoint.pt")[1].get(
+                "extra_classes"
+            ):
                 body.append(element("h2", html.escape(f"Most confident mistakes: {name}, {arguments.scorer}")))
-                body.append(element("p", f"Each: number in its set, score, and the share of ID test images that score at most that. Out of at most {arguments.limit} images a set.", class_="small"))
+                body.append(
+                    element(
+                        "p",
+                        f"Each: number in its set, score, and the share of ID test images that score at most that. Out of at most {arguments.limit} images a set.",
+                        class_="small",
+                    )
+                )
                 body.append(gallery(mistakes(folder, arguments)))
     template = string.Template((Path(__file__).parent / "report.html").read_text())
     return template.substitute(title=html.escape(head), body="\n".join(body))
-
-
-def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m common.report", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of scored runs")
-    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
-    made.add_argument("--scorer", default="energy", metavar="NAME", help="score of the gallery of mistakes; none leaves it out [energy]")
-    made.add_argument("--limit", type=int, default=2000, metavar="N", help="at most N images of each set in the gallery [2000]")
-    made.add_argument("--cache", type=Path, default=None, metavar="DIR", help="take features from there, as common.evaluate [none]")
-    made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
-    made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    arguments = made.parse_args()
-    for folder in arguments.runs:
-        if not (folder / "results.csv").is_file():
-            raise UserError(f"{folder} has no results.csv; score it with python -m common.evaluate {folder}/checkpoint.pt")
-    text = page(arguments.runs, arguments)
-    checkpoint.write_atomically(arguments.out, lambda part: part.write_text(text))
-    print(arguments.out)
-
-
-if __name__ == "__main__":
-    command(main)

@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from common.checkpoint import write_atomically
+from common.cli.files import write_atomically
 
 # Okabe and Ito's colours: told apart by the colour-blind, and of different lightness, so that they survive grey printing.
 BLUE, ORANGE, GREEN, BLACK, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#000000", "#CC79A7", "#56B4E9"
@@ -27,6 +27,8 @@ def save(figure: Figure, path: Path) -> Path:
     for suffix in (".png", ".pdf"):
         # Neither file holds the time it was made: the same numbers give the same bytes.
         nothing = {"Software": None} if suffix == ".png" else {"CreationDate": None}
-        write_atomically(path.with_suffix(suffix), lambda part, s=suffix, m=nothing: figure.savefig(part, format=s[1:], metadata=m))
+        write_atomically(
+            path.with_suffix(suffix), lambda part, s=suffix, m=nothing: figure.savefig(part, format=s[1:], metadata=m)
+        )
     plt.close(figure)
     return path.with_suffix(".png")

@@ -1,37 +1,17 @@
-"""Rows of results as a table: one line a method and scorer, one column an OOD set, mean +- std over seeds.
+"""Rows of results as a table: one line a method and scorer, one column an OOD set, mean +- std over seeds."""
 
-    python -m common.tables runs/*/results.csv
-    python -m common.tables runs/*/results.csv --paper lbf/paper/table1.csv --csv table1.csv --latex table1.tex    # a printed table with ours in it
-"""
-
-import argparse
 import csv
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.cli.errors import UserError
 from common.data import SPECS
-from common.cli.errors import UserError, command
 
 METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
 APART = ("shapes-backgrounds",)  # reported, but not part of an average: both methods train on something near it
-
-
-def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results."""
-    rows: list[dict[str, str]] = []
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"no results at {path}")
-        with open(path, newline="") as file:
-            found = list(csv.DictReader(file))
-        if not found or "auroc" not in found[0]:
-            raise UserError(f"{path} is not a file of results (no column auroc)")
-        rows += found
-    return rows
 
 
 def base_name(ood_set: str) -> str:
@@ -50,7 +30,9 @@ def seeds_mean(values: Sequence[float]) -> str:
     return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def cells(rows: Sequence[dict[str, Any]], metric: str) -> tuple[list[str], list[tuple[str, str]], dict[tuple[str, str, str], list[float]]]:
+def cells(
+    rows: Sequence[dict[str, Any]], metric: str
+) -> tuple[list[str], list[tuple[str, str]], dict[tuple[str, str, str], list[float]]]:
     """OOD sets and (method, scorer) lines in order of appearance, and the values of each cell, one a seed."""
     sets = list(dict.fromkeys(row["ood_set"] for row in rows))
     lines = list(dict.fromkeys((row["method"], row["scorer"]) for row in rows))
@@ -102,7 +84,12 @@ def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[st
         accuracies.setdefault((row["method"], row["scorer"]), {})[row["checkpoint_sha256"]] = float(row["id_accuracy"])
     body = []
     for line in lines:
-        texts = [" / ".join(seeds_mean(by_metric[m][2][(*line, name)]) if (*line, name) in by_metric[m][2] else "-" for m in metrics) for name in sets]
+        texts = [
+            " / ".join(
+                seeds_mean(by_metric[m][2][(*line, name)]) if (*line, name) in by_metric[m][2] else "-" for m in metrics
+            )
+            for name in sets
+        ]
         means = [average(by_metric[m][2], line, sets) for m in metrics]
         mean = " / ".join(seeds_mean(values) if values else "-" for values in means)
         body.append([*line, *texts, mean, seeds_mean(list(accuracies[line].values()))])
@@ -120,7 +107,9 @@ def read_paper(folder: Path) -> list[dict[str, str]]:
     return [row for path in files for row in csv.DictReader(open(path, newline=""))]
 
 
-def beside_paper(rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
+def beside_paper(
+    rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]], metrics: Sequence[str] = ("fpr95", "auroc")
+) -> str:
     """Paper, ours and gap for every cell that both have: same ID set, OOD set, method and score. A stand-in set has no printed cell."""
     printed: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in paper:
@@ -128,7 +117,9 @@ def beside_paper(rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]]
     ours: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
         for metric in metrics:
-            ours.setdefault((row["id_set"], row["method"], row["scorer"], row["ood_set"], metric), []).append(float(row[metric]))
+            ours.setdefault((row["id_set"], row["method"], row["scorer"], row["ood_set"], metric), []).append(
+                float(row[metric])
+            )
     lines, backbones = [], set()
     for key in dict.fromkeys(key[:4] for key in ours):
         texts = []
@@ -143,49 +134,13 @@ def beside_paper(rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]]
     if not lines:
         return ""
     own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))
-    header = ["method", "score", "OOD set", *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap"))]
-    return f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n" + markdown(header, lines)
-
-
-def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m common.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate or dfb.evaluate")
-    made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["fpr95", "auroc"], help="what each cell shows [fpr95 auroc]")
-    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
-    made.add_argument("--paper", type=Path, default=None, metavar="PATH", help="a printed table (lbf/paper/table1.csv): all of it with ours beside; or a folder of them: the cells that both have")
-    made.add_argument("--extra", nargs="+", default=[], metavar="METHOD/SCORER", help="with a printed table: rows of ours that the paper does not have")
-    made.add_argument("--csv", type=Path, default=None, metavar="FILE", help="with a printed table: one line a cell, all digits")
-    made.add_argument("--latex", type=Path, default=None, metavar="FILE", help="with a printed table: for \\input in LaTeX")
-    arguments = made.parse_args()
-    rows = read_rows(arguments.results)
-    text, files = show(rows, arguments.metrics), {}
-    if arguments.paper and arguments.paper.is_dir():
-        if beside := beside_paper(rows, read_paper(arguments.paper), arguments.metrics):
-            text += "\n\n" + beside
-    elif arguments.paper:
-        text, files = whole_table(arguments, rows, text)
-    elif arguments.csv or arguments.latex or arguments.extra:
-        raise UserError("--csv, --latex and --extra need --paper with a printed table")
-    print(text)
-    for path, content in {arguments.out: text + "\n", **files}.items():
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-            print(f"\n{path}", file=sys.stderr)
-
-
-def whole_table(arguments: argparse.Namespace, rows: list[dict[str, str]], own: str) -> tuple[str, dict[Path | None, str]]:
-    """The printed table with ours in it, our own rows where some have no place there, and the files to write."""
-    from common.results import paper  # it draws with this module's functions
-
-    extra = [tuple(word.rsplit("/", 1)) for word in arguments.extra]
-    if any(len(pair) != 2 for pair in extra):
-        raise UserError(f"extra must be METHOD/SCORER, got {' '.join(arguments.extra)}")
-    found = paper.join(paper.read_printed(arguments.paper), rows, extra)
-    said = paper.left_out(found, rows)
-    text = paper.as_markdown(found) + f"\n\n{paper.trained_as(rows)}" + (f"\n\n{said}\n\nAll rows of ours:\n\n{own}" if said else "")
-    return text, {arguments.csv: paper.as_csv(found), arguments.latex: paper.as_latex(found)}
-
-
-if __name__ == "__main__":
-    command(main)
+    header = [
+        "method",
+        "score",
+        "OOD set",
+        *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap")),
+    ]
+    return (
+        f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n"
+        + markdown(header, lines)
+    )

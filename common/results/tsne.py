@@ -28,12 +28,19 @@ def embed(groups: list[Group], seed: int = 0) -> list[Float[np.ndarray, "vectors
     """All groups in one t-SNE (scikit-learn, PCA start, perplexity 30), a part for each. Raises UserError for fewer than 92 vectors."""
     stacked = np.concatenate([group.vectors for group in groups]).astype(np.float64)
     if len(stacked) < 3 * PERPLEXITY + 2:
-        raise UserError(f"t-SNE with perplexity {PERPLEXITY} needs at least {3 * PERPLEXITY + 2} vectors, got {len(stacked)}")
+        raise UserError(
+            f"t-SNE with perplexity {PERPLEXITY} needs at least {3 * PERPLEXITY + 2} vectors, got {len(stacked)}"
+        )
     points = TSNE(2, perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(stacked)
     return np.split(points, np.cumsum([len(group.vectors) for group in groups])[:-1])
 
 
-def nearest(query: Float[np.ndarray, "queries channels"], one: Float[np.ndarray, "a channels"], other: Float[np.ndarray, "b channels"], k: int = 10) -> float:
+def nearest(
+    query: Float[np.ndarray, "queries channels"],
+    one: Float[np.ndarray, "a channels"],
+    other: Float[np.ndarray, "b channels"],
+    k: int = 10,
+) -> float:
     """Share of the k nearest neighbours (Euclidean) of the queries that are in `one`, with as many of `other` at hand; 0.5 = no preference."""
     count = min(len(one), len(other))
     both = np.concatenate([one[:count], other[:count]])
@@ -46,7 +53,16 @@ def draw(axis: plt.Axes, groups: list[Group], points: list[np.ndarray], title: s
     """One scatter; axes without a unit, as t-SNE's have none."""
     for group, where in zip(groups, points, strict=True):
         colours = {"color": group.colour} if group.shades is None else {"c": group.shades, "cmap": "winter"}
-        axis.scatter(where[:, 0], where[:, 1], s=7, marker=group.marker, linewidths=0.7, alpha=0.8, label=f"{group.name} ({len(where)})", **colours)
+        axis.scatter(
+            where[:, 0],
+            where[:, 1],
+            s=7,
+            marker=group.marker,
+            linewidths=0.7,
+            alpha=0.8,
+            label=f"{group.name} ({len(where)})",
+            **colours,
+        )
     axis.set(xticks=[], yticks=[], xlabel="t-SNE, no unit")
     axis.set_title(title, fontsize=8)
     axis.grid(False)

@@ -5,12 +5,15 @@ import dataclasses
 from common.cli.errors import UserError, unknown
 from common.cli.recipes import field_type
 from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
 from common.scorers.distances import DML, FDBD, KNN, SHE, Mahalanobis, RelativeMahalanobis, ViM
 from common.scorers.gradients import GradNorm
 from common.scorers.logits import Energy, MaxLogit
 from common.scorers.maps import FeatureNorm, MaSF
 from common.scorers.softmax import GEN, MSP, ODIN, KLMatching
+
+__all__ = ["ALL", "CANONICAL", "SCORERS", "Features", "Head", "Scorer", "canonical", "scorer"]
 
 SCORERS: dict[str, Scorer] = {
     "msp": MSP(),
@@ -45,17 +48,29 @@ SCORERS: dict[str, Scorer] = {
     "vim-half": ViM(rule="half"),
     "masf-p": MaSF(output="p"),
 }
-# One entry a method: what "all" means. The rest of SCORERS are other settings, some of which fit only some networks.
-METHODS: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]
+# One setting a method: what "all" means. The rest of SCORERS are other settings, some of which fit only some networks.
+ALL: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]
 
 # What the original code fixes per ID data set (columns: CIFAR-10, CIFAR-100, ImageNet), with where it says so. None: the default above.
 CANONICAL: dict[str, tuple[tuple[Scorer | None, Scorer | None, Scorer | None], str]] = {
-    "odin": ((ODIN(eps=0.0014), ODIN(eps=0.0028), ODIN(eps=0.0)), "odin README, DenseNet-BC; gradnorm_ood and MOS for ImageNet"),
+    "odin": (
+        (ODIN(eps=0.0014), ODIN(eps=0.0028), ODIN(eps=0.0)),
+        "odin README, DenseNet-BC; gradnorm_ood and MOS for ImageNet",
+    ),
     "dice": ((DICE(p=90.0), DICE(p=90.0), DICE(p=70.0)), "dice demo-cifar.sh, demo-imagenet.sh"),
-    "dice+react": ((None, None, DICEReAct(p=10.0, c=1.0)), "dice demo-imagenet.sh, commented lines; nothing published for CIFAR"),
-    "knn": ((KNN(k=50), KNN(k=200), KNN(k=1000)), "knn-ood run_cifar.py; paper for CIFAR-100 and for ImageNet with all training images"),
+    "dice+react": (
+        (None, None, DICEReAct(p=10.0, c=1.0)),
+        "dice demo-imagenet.sh, commented lines; nothing published for CIFAR",
+    ),
+    "knn": (
+        (KNN(k=50), KNN(k=200), KNN(k=1000)),
+        "knn-ood run_cifar.py; paper for CIFAR-100 and for ImageNet with all training images",
+    ),
     "line": ((LINe(), LINe(p_a=10.0), LINe(p_w=10.0, p_a=10.0, delta=0.8)), "LINe demo-cifar.sh, demo-imagenet.sh"),
-    "ash-s": ((ASH(percentile=95.0), ASH(percentile=95.0), ASH(percentile=90.0)), "ash config: DenseNet-100, ResNet-50"),
+    "ash-s": (
+        (ASH(percentile=95.0), ASH(percentile=95.0), ASH(percentile=90.0)),
+        "ash config: DenseNet-100, ResNet-50",
+    ),
     "gen": ((GEN(M=10), GEN(M=100), GEN(M=100)), "GEN benchmark.py, OpenOOD gen.yml"),
 }
 COLUMNS = ("cifar10", "cifar100", "imagenet")
@@ -67,7 +82,9 @@ def canonical(name: str, id_set: str) -> Scorer:
     Every ImageNet subset (imagenet100, ...) takes ImageNet's. Options in the name (`knn:k=5`) win over the table.
     """
     plain = scorer(name)
-    column = next((i for i, prefix in enumerate(COLUMNS) if id_set == prefix or (i == 2 and id_set.startswith(prefix))), None)
+    column = next(
+        (i for i, prefix in enumerate(COLUMNS) if id_set == prefix or (i == 2 and id_set.startswith(prefix))), None
+    )
     if column is None or name not in CANONICAL:
         return plain
     return CANONICAL[name][0][column] or plain

@@ -10,12 +10,14 @@ from typing import ClassVar
 import numpy as np
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.cli.recipes import choice, number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
 
 COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy
-LARGEST_EXPONENT = 300.0  # s1 / s2 beyond this (next to nothing kept) would overflow; the order among such images is lost
+LARGEST_EXPONENT = (
+    300.0  # s1 / s2 beyond this (next to nothing kept) would overflow; the order among such images is lost
+)
 
 
 def percentile(values: np.ndarray, q: float, copy_entries: int = COPY_ENTRIES) -> float:
@@ -64,7 +66,9 @@ class ReAct(Scorer):
     needs: ClassVar[tuple[str, ...]] = ("penultimate",)
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
-    percentile: float = number(90.0, low=0, high=100, why="in 0..100, of all training activations; react compute_threshold.py")
+    percentile: float = number(
+        90.0, low=0, high=100, why="in 0..100, of all training activations; react compute_threshold.py"
+    )
     c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
 
     @property
@@ -73,7 +77,9 @@ class ReAct(Scorer):
 
     def learn(self, train: Features | None, head: Head) -> Score:
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return lambda test: row_wise(lambda h: head_energy(np.minimum(h, c), head.weight, head.bias), test.penultimate, len(head.bias))
+        return lambda test: row_wise(
+            lambda h: head_energy(np.minimum(h, c), head.weight, head.bias), test.penultimate, len(head.bias)
+        )
 
 
 def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
@@ -106,13 +112,17 @@ class DICEReAct(Scorer):
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
     p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; as DICE, no published value for CIFAR")
-    percentile: float = number(90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR")
+    percentile: float = number(
+        90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR"
+    )
     c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
 
     def learn(self, train: Features, head: Head) -> Score:
         weight = _dice_weight(train, head, self.p)
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return lambda test: row_wise(lambda h: head_energy(np.minimum(h, c), weight, head.bias), test.penultimate, len(head.bias))
+        return lambda test: row_wise(
+            lambda h: head_energy(np.minimum(h, c), weight, head.bias), test.penultimate, len(head.bias)
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,9 @@ class LINe(Scorer):
     def learn(self, train: Features, head: Head) -> Score:
         weight, bias = head.weight.astype(np.float64), head.bias
         contribution = class_means(train.penultimate, train.labels, len(bias))[0] * weight
-        thresholds = [percentile(np.abs(s) * weight, self.p_w) for s in contribution]  # K numbers instead of K x K x C masks
+        thresholds = [
+            percentile(np.abs(s) * weight, self.p_w) for s in contribution
+        ]  # K numbers instead of K x K x C masks
 
         def score(h: np.ndarray) -> np.ndarray:
             h = np.minimum(h, self.delta)
@@ -167,7 +179,9 @@ def _kept(h: np.ndarray, p: float) -> tuple[np.ndarray, int]:
 def _expansion(h: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """exp(s1 / s2), s1 the row's sum and s2 that of what is kept."""
     s1, s2 = h.sum(axis=1), np.where(kept, h, 0).sum(axis=1)
-    ratio = np.divide(s1, s2, out=np.ones_like(s1), where=s2 != 0)  # s2 = 0 only for a row of zeros, which no factor changes
+    ratio = np.divide(
+        s1, s2, out=np.ones_like(s1), where=s2 != 0
+    )  # s2 = 0 only for a row of zeros, which no factor changes
     return np.exp(np.minimum(ratio, LARGEST_EXPONENT))[:, None]
 
 
@@ -180,7 +194,9 @@ class ASH(Scorer):
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
     variant: str = choice("s", ("s", "b", "p"), why="what becomes of the kept activations")
-    percentile: float = number(90.0, low=0, high=100, why="per cent of each image's activations pruned, in 0..100; ash config, ResNet-50")
+    percentile: float = number(
+        90.0, low=0, high=100, why="per cent of each image's activations pruned, in 0..100; ash config, ResNet-50"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,8 +211,12 @@ class ASH(Scorer):
         return pruned * _expansion(h, kept) if self.variant == "s" else pruned
 
     def learn(self, train: Features | None, head: Head) -> Score:
-        _kept(np.zeros((1, head.weight.shape[1])), self.percentile)  # refuse a percentile that keeps nothing before any image is scored
-        return lambda test: row_wise(lambda h: head_energy(self.shaped(h), head.weight, head.bias), test.penultimate, len(head.bias))
+        _kept(
+            np.zeros((1, head.weight.shape[1])), self.percentile
+        )  # refuse a percentile that keeps nothing before any image is scored
+        return lambda test: row_wise(
+            lambda h: head_energy(self.shaped(h), head.weight, head.bias), test.penultimate, len(head.bias)
+        )
 
 
 @dataclass(frozen=True)
@@ -206,7 +226,9 @@ class SCALE(Scorer):
     needs: ClassVar[tuple[str, ...]] = ("penultimate",)
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
-    percentile: float = number(85.0, low=0, high=100, why="per cent left out of s2, in 0..100; SCALE scale.yml, ImageNet")
+    percentile: float = number(
+        85.0, low=0, high=100, why="per cent left out of s2, in 0..100; SCALE scale.yml, ImageNet"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.cli.recipes import check
+from common.scorers.arrays import Features, Head
 
 Score = Callable[[Features], np.ndarray]
 BLOCK_BYTES = 64 * 2**20  # one float64 working array of a block stays near this size
@@ -58,7 +58,9 @@ class Scorer:
             _finite(head.weight, "head weight"), _finite(head.bias, "head bias")
         if self.train_needs:
             if train is None:
-                raise UserError(f"{name} needs features of in-distribution training images: {', '.join(self.train_needs)}")
+                raise UserError(
+                    f"{name} needs features of in-distribution training images: {', '.join(self.train_needs)}"
+                )
             check_features(train, self.train_needs, head, "training images")
         learned = self.learn(train, head)
         needs = self.needs
@@ -69,7 +71,9 @@ class Scorer:
             for need, width in widths.items():
                 got = array(test, need).shape[1:]
                 if got != width:
-                    raise UserError(f"{need} of images to be scored has width {_shown(got)}, in training it was {_shown(width)}")
+                    raise UserError(
+                        f"{need} of images to be scored has width {_shown(got)}, in training it was {_shown(width)}"
+                    )
             return np.asarray(learned(test), dtype=np.float64)
 
         return score
@@ -85,9 +89,16 @@ def _has(features: Features, need: str) -> bool:
 
 def array(features: Features, need: str) -> np.ndarray:
     """The array a need names. Raises UserError if it is not there, with what is."""
-    there = {"penultimate": features.penultimate, "logits": features.logits, "labels": features.labels, **features.extras}
+    there = {
+        "penultimate": features.penultimate,
+        "logits": features.logits,
+        "labels": features.labels,
+        **features.extras,
+    }
     if there.get(need) is None:
-        raise UserError(f"features lack {need!r}; there are: {', '.join(name for name, values in there.items() if values is not None)}")
+        raise UserError(
+            f"features lack {need!r}; there are: {', '.join(name for name, values in there.items() if values is not None)}"
+        )
     return there[need]
 
 
@@ -126,7 +137,9 @@ def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def row_wise(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, width: int | None = None) -> Float[np.ndarray, " images"]:
+def row_wise(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, width: int | None = None
+) -> Float[np.ndarray, " images"]:
     """function(block of rows as float64) joined over blocks: memory does not grow with the number of images. `width`: widest row inside."""
     widest = max(rows.shape[1], width or 0)
     return np.concatenate([function(rows[part].astype(np.float64)) for part in blocks(len(rows), 8 * widest)])

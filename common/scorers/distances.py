@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
-from common.scorers.neighbours import SMALLEST, kth_distance, unit
 from common.cli.recipes import choice, number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
+from common.scorers.neighbours import SMALLEST, kth_distance, unit
 
 CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14
 
@@ -58,7 +58,9 @@ class Mahalanobis(Scorer):
 
     def learn(self, train: Features, head: Head | None) -> Score:
         centre, transform, means = _class_gaussians(train)
-        return lambda test: row_wise(lambda h: -_squared_distances((h - centre) @ transform, means).min(axis=1), test.penultimate, len(means))
+        return lambda test: row_wise(
+            lambda h: -_squared_distances((h - centre) @ transform, means).min(axis=1), test.penultimate, len(means)
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,11 @@ class ViM(Scorer):
     train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
     family: ClassVar[str] = "logit"
     needs_head: ClassVar[bool] = True
-    rule: str = choice("current", ("current", "old", "half"), why="principal dimensions D from channels C; vim benchmark.py, its older copies, C/2")
+    rule: str = choice(
+        "current",
+        ("current", "old", "half"),
+        why="principal dimensions D from channels C; vim benchmark.py, its older copies, C/2",
+    )
     D: int | None = number(None, low=1, why="principal dimensions, below C, instead of the rule")
 
     def principal_dimensions(self, channels: int) -> int:
@@ -99,7 +105,9 @@ class ViM(Scorer):
         old = 1000 if channels >= 2048 else 512
         D = self.D or {"current": current, "old": old, "half": channels // 2}[self.rule]
         if not D < channels:
-            raise UserError(f"ViM: D must be below the {channels} channels of the features, got {D}; nothing would be left as residual")
+            raise UserError(
+                f"ViM: D must be below the {channels} channels of the features, got {D}; nothing would be left as residual"
+            )
         return D
 
     def learn(self, train: Features, head: Head) -> Score:
@@ -113,7 +121,9 @@ class ViM(Scorer):
 
         length = row_wise(residual, train.penultimate).mean()
         if length**2 <= CUTOFF * np.trace(moment):
-            raise UserError(f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D")
+            raise UserError(
+                f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D"
+            )
         alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
         return lambda test: row_wise(logsumexp, test.logits) - alpha * row_wise(residual, test.penultimate)
 
@@ -150,12 +160,17 @@ class SHE(Scorer):
             every, images = class_means(train.penultimate, train.labels, classes)
             fallback = np.where(images[:, None] > 0, every, mean(train.penultimate))
             patterns = np.where(counts[:, None] > 0, patterns, fallback)
-            warnings.warn(f"SHE: {(counts == 0).sum()} of {classes} classes have no correctly classified training image", stacklevel=2)
+            warnings.warn(
+                f"SHE: {(counts == 0).sum()} of {classes} classes have no correctly classified training image",
+                stacklevel=2,
+            )
 
         def score(test: Features) -> np.ndarray:
             predicted = test.logits.argmax(axis=1)
             parts = blocks(len(test), 8 * test.penultimate.shape[1])
-            return np.concatenate([np.einsum("ij,ij->i", test.penultimate[p].astype(np.float64), patterns[predicted[p]]) for p in parts])
+            return np.concatenate(
+                [np.einsum("ij,ij->i", test.penultimate[p].astype(np.float64), patterns[predicted[p]]) for p in parts]
+            )
 
         return score
 
@@ -174,7 +189,9 @@ class FDBD(Scorer):
             raise UserError("fDBD: at least two classes are needed, got 1")
         # One row at a time: the expanded square would cancel for nearly equal weights.
         gaps = np.stack([np.linalg.norm(weight - w, axis=1) for w in weight])
-        inverse = np.divide(1, gaps, out=np.zeros_like(gaps), where=gaps > 0)  # equal weights have no boundary between them
+        inverse = np.divide(
+            1, gaps, out=np.zeros_like(gaps), where=gaps > 0
+        )  # equal weights have no boundary between them
 
         def boundaries(f: np.ndarray) -> np.ndarray:
             top = f.argmax(axis=1)
@@ -200,5 +217,7 @@ class DML(Scorer):
     def learn(self, train: Features | None, head: Head) -> Score:
         weight = unit(head.weight.astype(np.float64))
         return lambda test: row_wise(
-            lambda h: self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1), test.penultimate, len(weight)
+            lambda h: self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1),
+            test.penultimate,
+            len(weight),
         )

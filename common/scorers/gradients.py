@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.scoring.features import Features, Head
 from common.cli.recipes import number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, row_wise, softmax
 
 

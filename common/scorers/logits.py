@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from common.scoring.features import Features, Head
 from common.cli.recipes import number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, logsumexp, row_wise
 
 

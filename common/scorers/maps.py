@@ -37,8 +37,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.cli.recipes import choice, number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, array, blocks
 
 FEWEST = 8  # a class with fewer training images is judged by all of them together
@@ -93,10 +93,14 @@ def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.n
         pairs = values[:, None, :], ascending[None, :, :]
         return (pairs[1] <= pairs[0]).sum(axis=1), (pairs[1] >= pairs[0]).sum(axis=1)
     at_most, less = np.empty(values.shape, dtype=np.int64), np.empty(values.shape, dtype=np.int64)
-    for c, (column, reference) in enumerate(zip(np.ascontiguousarray(values.T), np.ascontiguousarray(ascending.T), strict=True)):
+    for c, (column, reference) in enumerate(
+        zip(np.ascontiguousarray(values.T), np.ascontiguousarray(ascending.T), strict=True)
+    ):
         at_most[:, c] = found = np.searchsorted(reference, column, side="right")
         less[:, c] = found
-        tied = np.flatnonzero((found > 0) & (reference[np.maximum(found - 1, 0)] == column))  # the others have as many below as at most
+        tied = np.flatnonzero(
+            (found > 0) & (reference[np.maximum(found - 1, 0)] == column)
+        )  # the others have as many below as at most
         less[tied, c] = np.searchsorted(reference, column[tied], side="left")
     return at_most, len(ascending) - less
 
@@ -116,7 +120,13 @@ def _simes_of_block(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarra
     at_most, at_least = _counts(maxima, ascending)
     q = np.minimum(1, 2 * _share(np.minimum(at_most, at_least), len(ascending), own))
     layers = np.split(q, np.cumsum(widths)[:-1], axis=1)
-    return np.stack([(np.sort(layer, axis=1) * (layer.shape[1] / np.arange(1, layer.shape[1] + 1))).min(axis=1) for layer in layers], axis=1)
+    return np.stack(
+        [
+            (np.sort(layer, axis=1) * (layer.shape[1] / np.arange(1, layer.shape[1] + 1))).min(axis=1)
+            for layer in layers
+        ],
+        axis=1,
+    )
 
 
 def _fisher(simes: np.ndarray, ascending: np.ndarray, own: bool) -> np.ndarray:
@@ -130,7 +140,9 @@ def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     widths = extra[0, 1 : 1 + layers].astype(int)
     values = extra[:, 1 + layers :]
     if layers < 1 or widths.sum() != values.shape[1] or (extra[:, : 1 + layers] != extra[0, : 1 + layers]).any():
-        raise UserError(f"channel_maxima: each row must begin with the number of layers and their widths, got {extra[0, :4]}...")
+        raise UserError(
+            f"channel_maxima: each row must begin with the number of layers and their widths, got {extra[0, :4]}..."
+        )
     return widths, values
 
 
@@ -142,8 +154,14 @@ class MaSF(Scorer):
     from the paper's description; no official code is known, and how it treats classes and calibration folds is our reading.
     """
 
-    classes: str = choice("predicted", ("predicted", "max", "none"), why="null of the predicted class, of the best class, or of all images")
-    folds: str = choice("two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one")
+    classes: str = choice(
+        "predicted",
+        ("predicted", "max", "none"),
+        why="null of the predicted class, of the best class, or of all images",
+    )
+    folds: str = choice(
+        "two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one"
+    )
     output: str = choice("fisher", ("fisher", "p"), why="-F, or the p-value")
     needs: ClassVar[tuple[str, ...]] = ("channel_maxima", "logits")
 

@@ -1,7 +1,8 @@
 """Nearest neighbours by exhaustive search in float64, a tile at a time, on a GPU if there is one: arrays in, arrays out."""
 
+from typing import Any
+
 import numpy as np
-import torch
 from jaxtyping import Float
 
 SMALLEST = 1e-300  # keeps divisions by a length finite
@@ -14,12 +15,14 @@ def unit(rows: Float[np.ndarray, "rows channels"]) -> Float[np.ndarray, "rows ch
 
 
 def kth_distance(
-    rows: Float[np.ndarray, "rows channels"], bank: Float[np.ndarray, "neighbours channels"], k: int, device: torch.device | str | None = None
+    rows: Float[np.ndarray, "rows channels"], bank: Float[np.ndarray, "neighbours channels"], k: int, device: Any = None
 ) -> Float[np.ndarray, " rows"]:
     """Euclidean distance of each row to its k-th nearest (k <= neighbours) in `bank`, all scaled to length 1.
 
     `rows` is float64; `bank` may be memory-mapped and is read once. `device`: cuda where there is one, else cpu.
     """
+    import torch  # scores are importable without it
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     g = torch.from_numpy(unit(rows)).to(device)
     lengths, nearest = (g**2).sum(1, keepdim=True), g.new_empty(len(g), 0)

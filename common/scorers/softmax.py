@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import xlogy
 
-from common.scoring.features import Features, Head
 from common.cli.recipes import number
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, array, blocks, class_sums, logsumexp, row_wise, softmax
 
 
@@ -37,7 +37,9 @@ class ODIN(Scorer):
 
     family: ClassVar[str] = "softmax"
     T: float = number(1000.0, low=1e-6, why="temperature, no unit; ODIN README")
-    eps: float = number(0.0014, low=0, high=1, why="step in pixel units of [0, 1]; ODIN README, DenseNet-BC on CIFAR-10")
+    eps: float = number(
+        0.0014, low=0, high=1, why="step in pixel units of [0, 1]; ODIN README, DenseNet-BC on CIFAR-10"
+    )
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -84,13 +86,17 @@ class GEN(Scorer):
 
     family: ClassVar[str] = "softmax"
     gamma: float = number(0.1, low=1e-6, high=10, why="exponent, no unit; GEN benchmark.py")
-    M: int = number(100, low=1, why="how many of the largest probabilities count; GEN benchmark.py (ImageNet, CIFAR-100)")
+    M: int = number(
+        100, low=1, why="how many of the largest probabilities count; GEN benchmark.py (ImageNet, CIFAR-100)"
+    )
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         def score(f: np.ndarray) -> np.ndarray:
             p = np.sort(softmax(f), axis=1)[:, ::-1]
             rest = 1 - p
-            rest[:, 0] = p[:, 1:].sum(axis=1)  # 1 - p of the largest, without the cancellation that gamma = 0.1 would make visible
+            rest[:, 0] = p[:, 1:].sum(
+                axis=1
+            )  # 1 - p of the largest, without the cancellation that gamma = 0.1 would make visible
             return -((p * rest)[:, : self.M] ** self.gamma).sum(axis=1)
 
         return lambda test: row_wise(score, test.logits)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 
 from common import checkpoint
-from common.training import distributed
-from common.backbones import Classifier
-from common.scoring.features import BASIC, Features, extract, passes
+from common.backbones.classifier import Classifier
+from common.cli.files import write_atomically
 from common.cli.recipes import digest
+from common.scorers.arrays import BASIC, Features
+from common.scoring.features import extract, passes
+from common.training import distributed
 
 LARGE_BYTES = 2 * 2**30  # penultimate features and logits of a set above this are not held in memory
 STRIDE_BYTES = 256 * 2**20  # a killed run does at most this much again
@@ -31,13 +33,25 @@ class FeatureCache:
     def __init__(self, folder: Path | None, large_bytes: int = LARGE_BYTES):
         self.folder, self.large_bytes = folder, large_bytes
 
-    def get(self, model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: Any = "cpu", progress: bool = True) -> Features:
+    def get(
+        self,
+        model: Classifier,
+        images: Any,
+        needs: Iterable[str],
+        *,
+        batch_size: int = 250,
+        device: Any = "cpu",
+        progress: bool = True,
+    ) -> Features:
         """As `extract`, with what is on disk taken from there and the rest put there. Over several processes rank 0 alone gets it."""
         names = list(dict.fromkeys([*BASIC, *(need for need in needs if need != "labels")]))
         how = {"batch_size": batch_size, "device": device, "progress": progress}
         if self.folder is None:
             return extract(model, images, names, **how)
-        place = self.folder / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
+        place = (
+            self.folder
+            / digest(checkpoint.weights_digest(model), images.digest, model.bf16, torch.device(device).type)[:32]
+        )
         mapped = 4 * len(images) * (model.channels + model.classes) > self.large_bytes
         found = {name: array for name in names if (array := _read(_file(place, name), len(images), mapped)) is not None}
         missing = distributed.of_main([name for name in names if name not in found])
@@ -58,7 +72,9 @@ def _make(place: Path, model: Classifier, images: Any, names: list[str], how: di
     return {name: fresh[name] for name in names}
 
 
-def _stream(place: Path, model: Classifier, images: Any, names: list[str], how: dict[str, Any]) -> dict[str, np.ndarray]:
+def _stream(
+    place: Path, model: Classifier, images: Any, names: list[str], how: dict[str, Any]
+) -> dict[str, np.ndarray]:
     """The missing arrays as files that fill batch by batch, each process its own range of rows. How many of them are safe stands beside the
     files, for this number of processes, so that a killed run goes on from there."""
     place.mkdir(parents=True, exist_ok=True)
@@ -99,7 +115,7 @@ def _stream(place: Path, model: Classifier, images: Any, names: list[str], how: 
 def _safe(files: dict[str, "_Rows"], state: Path, done: int) -> None:
     for file in files.values():
         file.flush()
-    checkpoint.write_atomically(state, lambda part: part.write_text(json.dumps(done)))
+    write_atomically(state, lambda part: part.write_text(json.dumps(done)))
 
 
 class _Rows:
@@ -107,7 +123,11 @@ class _Rows:
 
     def __init__(self, path: Path):
         whole = np.load(path, mmap_mode="r")
-        self.dtype, self.row_bytes, self.first = whole.dtype, whole.nbytes // len(whole), path.stat().st_size - whole.nbytes
+        self.dtype, self.row_bytes, self.first = (
+            whole.dtype,
+            whole.nbytes // len(whole),
+            path.stat().st_size - whole.nbytes,
+        )
         self.file = open(path, "r+b")
 
     def write(self, row: int, values: np.ndarray) -> None:
@@ -132,7 +152,7 @@ def _write(path: Path, array: np.ndarray) -> None:
         with open(part, "wb") as file:
             np.save(file, array)
 
-    checkpoint.write_atomically(path, write)
+    write_atomically(path, write)
 
 
 def _read(path: Path, rows: int, mapped: bool) -> np.ndarray | None:

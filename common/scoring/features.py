@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,47 +13,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from common.training import distributed
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
+from common.scorers.arrays import BASIC, Features
+from common.training import distributed
 from common.training.seeds import generator
 
-
-@dataclass(frozen=True)
-class Head:
-    """The linear classifier on the penultimate features."""
-
-    weight: Float[np.ndarray, "classes channels"]
-    bias: Float[np.ndarray, " classes"]
-
-    @classmethod
-    def of(cls, model: Classifier) -> "Head":
-        return cls(model.head.weight.detach().cpu().numpy(), model.head.bias.detach().cpu().numpy())
-
-
-@dataclass(frozen=True)
-class Features:
-    """One row an image, in the order of the set.
-
-    `penultimate` is the feature map's mean over locations, `logits` the head's output on it. `extras` holds what single scores
-    ask for by name: "block_norms" (images x blocks), "odin:T=1000,eps=0.0014" (images), ...
-    """
-
-    penultimate: Float[np.ndarray, "images channels"]
-    logits: Float[np.ndarray, "images classes"]
-    labels: Int[np.ndarray, " images"] | None = None
-    extras: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.logits)
-
-
-BASIC = ("penultimate", "logits")
 _ODIN = re.compile(r"odin:T=([0-9.e+-]+),eps=([0-9.e+-]+)$")
 
 
 def extract(
-    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int = 250, device: torch.device | str = "cpu", progress: bool = True
+    model: Classifier,
+    images: Any,
+    needs: Iterable[str],
+    *,
+    batch_size: int = 250,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
 ) -> Features:
     """Features of a set, in eval mode: one forward pass for everything; ODIN with a step adds a gradient pass, jigsaw norms a forward pass.
 
@@ -70,7 +46,14 @@ def extract(
 
 
 def passes(
-    model: Classifier, images: Any, needs: Iterable[str], *, batch_size: int, device: torch.device | str, progress: bool, done: int = 0
+    model: Classifier,
+    images: Any,
+    needs: Iterable[str],
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    progress: bool,
+    done: int = 0,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
     makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
@@ -79,10 +62,17 @@ def passes(
     if len(mine) == 0:
         return
     start, quiet = int(mine[0]), not (progress and distributed.is_main())
-    with tqdm(total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False) as bar:
-        for pixels in images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size):
+    with tqdm(
+        total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False
+    ) as bar:
+        for pixels in (
+            images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size)
+        ):
             batch = pixels.to(device, non_blocking=True).float() / 255
-            yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+            yield (
+                start,
+                {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()},
+            )
             start += len(batch)
             bar.update(len(batch))
 
@@ -99,19 +89,27 @@ class Pass:
     start: int
 
 
-def _one_batch(model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]) -> dict[str, Tensor]:
+def _one_batch(
+    model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]
+) -> dict[str, Tensor]:
     graph = any((match := _ODIN.match(name)) and float(match[2]) for name in makers)
     with torch.set_grad_enabled(graph):
         pooled, blocks = _forward(model, images.requires_grad_(graph), any(name in MAKERS for name in makers))
         logits = model.head(pooled)
     seen = Pass(model, images, pooled.detach(), logits, [block.detach() for block in blocks], start)
-    return {"penultimate": seen.penultimate, "logits": logits.detach()} | {name: make(seen) for name, make in makers.items()}
+    return {"penultimate": seen.penultimate, "logits": logits.detach()} | {
+        name: make(seen) for name, make in makers.items()
+    }
 
 
 def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
     """Pooled features, and every residual block's output where it is wanted."""
     outputs: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()] if wanted else []
+    hooks = (
+        [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()]
+        if wanted
+        else []
+    )
     try:
         return model.pool(model.feature_map(images)), outputs
     finally:
@@ -134,10 +132,18 @@ def block_norms(blocks: list[Tensor]) -> Float[Tensor, "batch blocks"]:
     return torch.stack([torch.linalg.vector_norm(F.relu(out.float()), dim=(2, 3)).mean(1) for out in blocks], dim=1)
 
 
-def jigsaw(images: Float[Tensor, "batch 3 height width"], orders: Int[Tensor, "batch 9"], fill: Tensor) -> Float[Tensor, "batch 3 height width"]:
+def jigsaw(
+    images: Float[Tensor, "batch 3 height width"], orders: Int[Tensor, "batch 9"], fill: Tensor
+) -> Float[Tensor, "batch 3 height width"]:
     """Each image's 3 x 3 tiles in its own order; what the tiles do not cover is `fill` (broadcastable, the mean colour)."""
     rows, cols = images.shape[2] // 3, images.shape[3] // 3
-    tiles = images[:, :, : 3 * rows, : 3 * cols].unflatten(2, (3, rows)).unflatten(4, (3, cols)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    tiles = (
+        images[:, :, : 3 * rows, : 3 * cols]
+        .unflatten(2, (3, rows))
+        .unflatten(4, (3, cols))
+        .permute(0, 2, 4, 1, 3, 5)
+        .flatten(1, 2)
+    )
     tiles = tiles[torch.arange(len(images), device=images.device)[:, None], orders.to(images.device)]
     out = fill.expand_as(images).clone()
     out[:, :, : 3 * rows, : 3 * cols] = tiles.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
@@ -156,7 +162,9 @@ def _jigsaw_block_norms(seen: Pass) -> Float[Tensor, "batch blocks"]:
 def _channel_maxima(seen: Pass) -> Float[Tensor, "batch columns"]:
     """Each block's channel maxima over locations and the penultimate vector, after the number of layers and their widths."""
     layers = [out.float().amax((2, 3)) for out in seen.blocks] + [seen.penultimate]
-    split = torch.tensor([float(len(layers)), *(float(layer.shape[1]) for layer in layers)], device=seen.penultimate.device)
+    split = torch.tensor(
+        [float(len(layers)), *(float(layer.shape[1]) for layer in layers)], device=seen.penultimate.device
+    )
     return torch.cat([split.expand(len(seen.penultimate), -1), *layers], dim=1)
 
 
@@ -167,7 +175,13 @@ MAKERS: dict[str, Callable[[Pass], Tensor]] = {
 }
 
 
-def odin(model: Classifier, images: Float[Tensor, "batch 3 height width"], temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
+def odin(
+    model: Classifier,
+    images: Float[Tensor, "batch 3 height width"],
+    temperature: float,
+    eps: float,
+    logits: Tensor | None = None,
+) -> Tensor:
     """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64.
 
     `logits` of a pass that was made already are taken over; with a step they must carry their graph back to `images`.

@@ -1,13 +1,13 @@
 """Features of any network, brought as an .npz: every score and metric without this suite's networks or data.
 
-    head_weight          classes x channels     the linear classifier
-    head_bias            classes
-    id_penultimate       images x channels      ID test images, after pooling
-    id_labels            images, 0..K-1         for the ID accuracy (optional)
-    ood_NAME_penultimate images x channels      one or more OOD sets
-    train_penultimate    images x channels      ID training images (optional; scores that need them say so)
-    train_labels         images, 0..K-1         (optional, likewise)
-    ..._logits           images x classes       optional each; head_weight @ h + head_bias where missing
+head_weight          classes x channels     the linear classifier
+head_bias            classes
+id_penultimate       images x channels      ID test images, after pooling
+id_labels            images, 0..K-1         for the ID accuracy (optional)
+ood_NAME_penultimate images x channels      one or more OOD sets
+train_penultimate    images x channels      ID training images (optional; scores that need them say so)
+train_labels         images, 0..K-1         (optional, likewise)
+..._logits           images x classes       optional each; head_weight @ h + head_bias where missing
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
+from common.scorers.arrays import Features, Head
 
 
 class OwnArrays:
@@ -35,7 +35,11 @@ class OwnArrays:
         if len(weight) != len(bias):
             raise UserError(f"{path}: head_weight has {len(weight)} classes, head_bias {len(bias)}")
         self.head = Head(weight, bias)
-        self.ood = [name.removeprefix("ood_").removesuffix("_penultimate") for name in self.arrays if name.startswith("ood_") and name.endswith("_penultimate")]
+        self.ood = [
+            name.removeprefix("ood_").removesuffix("_penultimate")
+            for name in self.arrays
+            if name.startswith("ood_") and name.endswith("_penultimate")
+        ]
         if not self.ood:
             raise UserError(f"{path} has no array ood_NAME_penultimate; it has: {', '.join(self.arrays)}")
         self.id = self.features("id")
@@ -46,7 +50,9 @@ class OwnArrays:
             raise UserError(f"{self.path} has no array {name}; it has: {', '.join(self.arrays)}")
         array = self.arrays[name]
         if array.ndim != axes or array.dtype.kind not in "fiu":
-            raise UserError(f"{self.path}: {name} must be numbers with {axes} axes, got {array.dtype} of shape {array.shape}")
+            raise UserError(
+                f"{self.path}: {name} must be numbers with {axes} axes, got {array.dtype} of shape {array.shape}"
+            )
         return array.astype(np.float32) if array.dtype.kind != "f" or array.dtype.itemsize < 4 else array
 
     def features(self, name: str) -> Features:
@@ -57,8 +63,12 @@ class OwnArrays:
         given = f"{name}_logits" in self.arrays
         logits = self._array(f"{name}_logits", 2) if given else h @ self.head.weight.T + self.head.bias
         if logits.shape != (len(h), classes):
-            raise UserError(f"{self.path}: {name}_logits must be {len(h)} x {classes}, got {' x '.join(map(str, logits.shape))}")
+            raise UserError(
+                f"{self.path}: {name}_logits must be {len(h)} x {classes}, got {' x '.join(map(str, logits.shape))}"
+            )
         labels = self.arrays.get(f"{name}_labels")
         if labels is not None and (labels.shape != (len(h),) or labels.dtype.kind not in "iu"):
-            raise UserError(f"{self.path}: {name}_labels must be {len(h)} whole numbers, got {labels.dtype} of shape {labels.shape}")
+            raise UserError(
+                f"{self.path}: {name}_labels must be {len(h)} whole numbers, got {labels.dtype} of shape {labels.shape}"
+            )
         return Features(h, logits, labels)

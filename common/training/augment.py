@@ -32,7 +32,9 @@ class Augmentation:
     jitter_probability: float = 0.8
 
 
-def augment(images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, generator: torch.Generator) -> Float[Tensor, "batch 3 rows cols"]:
+def augment(
+    images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, generator: torch.Generator
+) -> Float[Tensor, "batch 3 rows cols"]:
     """Floats in [0, 1], each image with its own crop, flip and jitter. `generator` lives on the images' device."""
     batch, (height, width), device = len(images), images.shape[2:], images.device
     floats = images.float() / 255
@@ -40,7 +42,10 @@ def augment(images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, ge
         dy, dx = torch.randint(0, 2 * how.pad_px + 1, (2, batch), generator=generator, device=device)
         floats = crop_pad(floats, dy, dx, how.pad_px, how.crop_padding)
     elif how.crop == "window":
-        dy, dx = (torch.randint(0, n - how.window_px + 1, (batch,), generator=generator, device=device) for n in (height, width))
+        dy, dx = (
+            torch.randint(0, n - how.window_px + 1, (batch,), generator=generator, device=device)
+            for n in (height, width)
+        )
         floats = window(floats, dy, dx, how.window_px)
     elif how.crop == "resized":
         floats = resized_crop(floats, draw_boxes(batch, height, width, how.area_low, generator, device))
@@ -48,7 +53,9 @@ def augment(images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, ge
         floats = flip(floats, torch.rand(batch, generator=generator, device=device) < 0.5)
     if how.jitter:
         strength = torch.tensor(how.jitter_strength, device=device)
-        factors = torch.tensor([1.0, 1, 1, 0], device=device) + strength * (2 * torch.rand(batch, 4, generator=generator, device=device) - 1)
+        factors = torch.tensor([1.0, 1, 1, 0], device=device) + strength * (
+            2 * torch.rand(batch, 4, generator=generator, device=device) - 1
+        )
         chosen = torch.rand(batch, generator=generator, device=device) < how.jitter_probability
         rank = torch.randperm(batch, generator=generator, device=device)
         floats = torch.where(chosen[:, None, None, None], color_jitter(floats, factors, rank), floats)
@@ -69,7 +76,9 @@ def crop_pad(images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " bat
     return padded[batch, channels, rows, cols]
 
 
-def window(images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int) -> Float[Tensor, "batch 3 side side"]:
+def window(
+    images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int
+) -> Float[Tensor, "batch 3 side side"]:
     """The square of `side_px` that begins at each image's own row dy and column dx."""
     rows = (dy[:, None] + torch.arange(side_px, device=images.device))[:, None, :, None]
     cols = (dx[:, None] + torch.arange(side_px, device=images.device))[:, None, None, :]
@@ -82,7 +91,9 @@ def flip(images: Batch, which: Bool[Tensor, " batch"]) -> Batch:
     return torch.where(which[:, None, None, None], images.flip(3), images)
 
 
-def draw_boxes(batch: int, height: int, width: int, area_low: float, generator: torch.Generator, device: torch.device) -> Int64[Tensor, "batch 4"]:
+def draw_boxes(
+    batch: int, height: int, width: int, area_low: float, generator: torch.Generator, device: torch.device
+) -> Int64[Tensor, "batch 4"]:
     """Boxes (top, left, height, width) as torchvision's RandomResizedCrop draws them: of ten tries the first that fits, else the whole image."""
     draws = torch.rand(4, batch, 10, generator=generator, device=device)
     area = height * width * (area_low + (1 - area_low) * draws[0])
@@ -170,7 +181,13 @@ def order_of(rank: int) -> tuple[int, int, int, int]:
 @lru_cache(maxsize=8)
 def _rows(batch: int, device: torch.device) -> list[list[Tensor]]:
     """For each of the four turns and each operation: the ranks whose order has that operation there. Known without a look at the device."""
-    return [[torch.tensor([r for r in range(batch) if order_of(r)[turn] == op], dtype=torch.int64, device=device) for op in range(4)] for turn in range(4)]
+    return [
+        [
+            torch.tensor([r for r in range(batch) if order_of(r)[turn] == op], dtype=torch.int64, device=device)
+            for op in range(4)
+        ]
+        for turn in range(4)
+    ]
 
 
 def color_jitter(images: Batch, factors: Float[Tensor, "batch 4"], rank: Int64[Tensor, " batch"]) -> Batch:
@@ -189,23 +206,3 @@ def color_jitter(images: Batch, factors: Float[Tensor, "batch 4"], rank: Int64[T
 
 
 # --- mixup ------------------------------------------------------------------------------------------------------------------------------
-
-
-def mixup(images: Batch, alpha: float, generator: torch.Generator) -> tuple[Batch, Int64[Tensor, " batch"], Tensor]:
-    """Each image mixed with a partner: share * image + (1 - share) * partner, one share ~ Beta(alpha, alpha) a batch (DFB section 4.1).
-
-    Returns the mixed images, the partners' rows, and the share as a 0-d tensor. The loss is mixed by the caller the same way.
-    """
-    partner = torch.randperm(len(images), generator=generator, device=images.device)
-    share = _beta(alpha, generator, images.device)
-    weight = share.to(images.dtype)
-    return weight * images + (1 - weight) * images[partner], partner, share
-
-
-def _beta(alpha: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """One draw of Beta(alpha, alpha) by Johnk's way: (u, v) uniform, u^(1/a) + v^(1/a) <= 1. Sixty-four tries; 0.5 if none fits."""
-    log_u, log_v = (torch.rand(2, 64, generator=generator, device=device, dtype=torch.float64).clamp_min(1e-300).log() / alpha).unbind(0)
-    log_sum = torch.logaddexp(log_u, log_v)
-    fits = log_sum <= 0
-    first = fits.int().argmax()
-    return torch.where(fits.any(), (log_u[first] - log_sum[first]).exp(), 0.5)

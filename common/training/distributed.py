@@ -6,6 +6,7 @@ The batch size of a recipe is the global one; each process takes its share of ev
 global batch: methods write `global_mean(sum, count)`, and that is all they know of processes.
 """
 
+import argparse
 import atexit
 import os
 import sys
@@ -17,7 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-PATIENCE = timedelta(minutes=60)  # how long a process waits for the others: rank 0 may be scoring, or hashing a large set
+from common.cli.device import pick_device
+from common.training import distributed
+
+PATIENCE = timedelta(
+    minutes=60
+)  # how long a process waits for the others: rank 0 may be scoring, or hashing a large set
 
 
 def world() -> int:
@@ -44,7 +50,9 @@ def start(device: torch.device) -> torch.device:
     store, rank_, count = next(dist.rendezvous("env://", timeout=PATIENCE))
     # torchrun's store outlives a restart: without a prefix a process may read the address of one that is dead, and wait for it.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank_, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank_, world_size=count, timeout=PATIENCE
+    )
     atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
     if not is_main():
         sys.stdout = open(os.devnull, "w")
@@ -70,7 +78,9 @@ def all_rows(rows: Tensor) -> Tensor:
     makes the same ones for all rows, and keeps its share."""
     if world() == 1:
         return rows
-    counts = global_sum(torch.nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()) * len(rows)).tolist()
+    counts = global_sum(
+        torch.nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()) * len(rows)
+    ).tolist()
     whole = rows.new_zeros((sum(counts), *rows.shape[1:]))
     whole[sum(counts[: rank()]) :][: len(rows)] = rows.detach()
     return global_sum(whole)
@@ -110,3 +120,9 @@ def gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts: list | None = [None] * world() if is_main() else None
     dist.gather_object(arrays, parts)
     return arrays if parts is None else {name: np.concatenate([part[name] for part in parts]) for name in arrays}
+
+
+def device_of(arguments: argparse.Namespace) -> torch.device:
+    device = distributed.start(pick_device(arguments.device))
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    return device

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,83 +20,15 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common import checkpoint
-from common.backbones import Classifier
-from common.training.augment import Augmentation
+from common.backbones.classifier import Classifier
+from common.cli.errors import UserError
+from common.cli.files import write_atomically, write_json
+from common.cli.recipes import as_plain, digest
 from common.data.images import Images
 from common.training.distributed import global_sum, is_main, rank, share, wait, world
-from common.cli.errors import UserError
 from common.training.objective import Batch, Clock, Objective, named_parameters
-from common.cli.recipes import as_plain, check, choice, digest, number, numbers, switch
+from common.training.recipe import TrainRecipe, learning_rate_factor
 from common.training.seeds import derive, generator
-
-
-@dataclass(frozen=True)
-class TrainRecipe:
-    """What every training run needs to know. Methods add their own fields."""
-
-    epochs: int = number(200, low=1, why="passes over the training set; LogitNorm's public code, the setting LBF names")
-    steps: int | None = number(None, low=1, why="optimizer steps; where set, it replaces epochs")
-    batch_size: int = number(128, low=1, why="images a step, over all processes; LogitNorm's public code")
-    drop_last: bool = switch(True, why="drop an epoch's last, incomplete batch; customary")
-    lr: float = number(0.1, low=0, why="highest learning rate; LogitNorm's public code")
-    momentum: float = number(0.9, low=0, high=1, why="of SGD; LBF's setting")
-    nesterov: bool = switch(False, why="Nesterov's form of momentum; off in LogitNorm's public code")
-    weight_decay: float = number(5e-4, low=0, why="L2 on all parameters, batch norm included; LogitNorm's public code")
-    schedule: str = choice("step", ("step", "cosine", "one-cycle"), why="rate over the run: drops, cosine to 0, or up for a quarter and linearly down")
-    drops: tuple[float, ...] = numbers((0.4, 0.7), low=0, high=1, why="shares of the run after which the rate is divided by 10 (schedule step)")
-    warmup_steps: int = number(0, low=0, why="steps of linear warm-up from 0")
-    crop: str = choice("pad", ("pad", "resized", "none"), why="random crop: pad and crop, or a resized part of the area; LBF says random crop")
-    crop_padding: str = choice("zero", ("zero", "reflect"), why="border of the padded crop; docs/lbf.md, difference 12")
-    area_low: float = number(0.2, low=0.01, high=1, why="smallest share of the area for crop resized; TagFog's public code")
-    flip: bool = switch(True, why="random horizontal flip; LBF's setting")
-    jitter: bool = switch(False, why="colour jitter .4/.4/.4/.1 with probability 0.8; LBF pre-training only, strengths from TagFog's code")
-    bn: str = choice("train", ("train", "frozen"), why="batch norm: batch statistics, or running statistics left as they are")
-    sync_bn: bool = switch(False, why="over several processes, batch statistics of the global batch instead of each process's own")
-    precision: str = choice("auto", ("auto", "float32", "bf16"), why="of the network's body; auto: bf16 where the hardware has it. Losses are float32")
-    channels_last: bool = switch(True, why="memory format; faster convolutions")
-
-    def __post_init__(self):
-        check(self)
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return Augmentation(
-            crop=self.crop, crop_padding=self.crop_padding, area_low=self.area_low, flip=self.flip, jitter=self.jitter
-        )
-
-
-def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int) -> float:
-    """What the base rate is multiplied by at `step` (from 0) of `steps`."""
-    if step < recipe.warmup_steps:
-        return step / recipe.warmup_steps
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / steps))
-    if recipe.schedule == "one-cycle":
-        peak = max(1, steps // 4)
-        return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
-    return 0.1 ** sum(step >= round(share * steps) for share in recipe.drops)
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """bf16 where the device computes in it, else float32. The answer, not "auto", goes into the recipe of a run."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "float32"
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
-
-
-def pick_device(name: str) -> torch.device:
-    """A device by name; "auto" takes a GPU where there is one. Raises UserError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def whole(mine: Tensor, count: int) -> Tensor:
@@ -105,7 +37,9 @@ def whole(mine: Tensor, count: int) -> Tensor:
     if world() == 1:
         return mine
     rows = share(torch.arange(count))
-    return torch.zeros((count, *mine.shape[1:]), dtype=mine.dtype, device=mine.device).index_copy_(0, rows.to(mine.device), mine)
+    return torch.zeros((count, *mine.shape[1:]), dtype=mine.dtype, device=mine.device).index_copy_(
+        0, rows.to(mine.device), mine
+    )
 
 
 class Step(nn.Module):
@@ -127,7 +61,10 @@ class Log:
 
     def add(self, numbers_: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add a step's numbers; returns their pairs, summed over processes."""
-        pairs = [value.double() if value.ndim else torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)]) for value in numbers_.values()]
+        pairs = [
+            value.double() if value.ndim else torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
+            for value in numbers_.values()
+        ]
         summed = dict(zip(numbers_, global_sum(torch.stack(pairs)), strict=True))
         self.sums = {name: self.sums[name] + pair if name in self.sums else pair for name, pair in summed.items()}
         return summed
@@ -140,7 +77,12 @@ class Log:
 
 def make_optimizer(model: Classifier, objective: Objective, recipe: TrainRecipe) -> torch.optim.SGD:
     groups = [{"params": [p for _, p in named_parameters(model, objective)], "lr_scale": 1.0}, *objective.groups()]
-    options = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov}
+    options = {
+        "lr": recipe.lr,
+        "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "nesterov": recipe.nesterov,
+    }
     return torch.optim.SGD(groups, **options)
 
 
@@ -156,14 +98,29 @@ def set_mode(model: Classifier, recipe: TrainRecipe) -> None:
 class Run:
     """One training run: what it is made of, where it stands, how it is saved."""
 
-    def __init__(self, model: Classifier, objective: Objective, images: Any, recipe: TrainRecipe, folder: Path, seed: int, device: torch.device):
+    def __init__(
+        self,
+        model: Classifier,
+        objective: Objective,
+        images: Any,
+        recipe: TrainRecipe,
+        folder: Path,
+        seed: int,
+        device: torch.device,
+    ):
         self.folder, self.seed, self.device, self.recipe = folder, seed, device, recipe
-        self.batches = len(images) // recipe.batch_size if recipe.drop_last else math.ceil(len(images) / recipe.batch_size)
+        self.batches = (
+            len(images) // recipe.batch_size if recipe.drop_last else math.ceil(len(images) / recipe.batch_size)
+        )
         last = len(images) % recipe.batch_size
         if min(recipe.batch_size, recipe.batch_size if recipe.drop_last or not last else last) < world():
-            raise UserError(f"each of the {world()} processes needs an image in every batch: batch_size {recipe.batch_size}, last batch {last or recipe.batch_size}; try --drop-last")
+            raise UserError(
+                f"each of the {world()} processes needs an image in every batch: batch_size {recipe.batch_size}, last batch {last or recipe.batch_size}; try --drop-last"
+            )
         if self.batches == 0:
-            raise UserError(f"batch_size must be at most the number of training images, {len(images)}, got {recipe.batch_size}")
+            raise UserError(
+                f"batch_size must be at most the number of training images, {len(images)}, got {recipe.batch_size}"
+            )
         self.steps = recipe.steps or recipe.epochs * self.batches
         self.epochs = math.ceil(self.steps / self.batches)
         start = checkpoint.weights_digest(model)
@@ -173,9 +130,13 @@ class Run:
         self.cuts_files = recipe.crop == "resized" and not isinstance(images, Images) and not objective.whole_images
         if recipe.sync_bn and world() > 1:
             if device.type != "cuda":
-                raise UserError(f"sync_bn needs a GPU a process, got device {device.type}; torch synchronises batch norm on GPUs only")
+                raise UserError(
+                    f"sync_bn needs a GPU a process, got device {device.type}; torch synchronises batch norm on GPUs only"
+                )
             model.body = nn.SyncBatchNorm.convert_sync_batchnorm(model.body)
-        self.model = model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+        self.model = model.to(
+            device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format
+        )
         self.model.bf16 = recipe.precision == "bf16"
         self.objective = objective.to(device)
         self.optimizer = make_optimizer(self.model, self.objective, recipe)
@@ -198,8 +159,15 @@ class Run:
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
-        for parameter, kept in self.optimizer.state.items():  # in the parameter's memory format: rounding must be that of an undisturbed run
-            kept.update({name: torch.empty_like(parameter).copy_(t) for name, t in kept.items() if isinstance(t, Tensor)})
+        for (
+            parameter,
+            kept,
+        ) in (
+            self.optimizer.state.items()
+        ):  # in the parameter's memory format: rounding must be that of an undisturbed run
+            kept.update(
+                {name: torch.empty_like(parameter).copy_(t) for name, t in kept.items() if isinstance(t, Tensor)}
+            )
         self.objective.load_state_dict(state["objective"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.log = Log({name: pair.to(self.device) for name, pair in state["log"].items()})
@@ -208,14 +176,18 @@ class Run:
         bad = int(self.first_bad)  # the same in all processes
         if bad >= 0:
             rate = self.recipe.lr * learning_rate_factor(self.recipe, bad, self.steps)
-            raise UserError(f"the loss is not finite at step {bad} (epoch {bad // self.batches}), learning rate {rate:g}; try a lower lr")
+            raise UserError(
+                f"the loss is not finite at step {bad} (epoch {bad // self.batches}), learning rate {rate:g}; try a lower lr"
+            )
 
     def train_epoch(self, epoch: int, network: nn.Module, after_batch) -> None:
         """The rest of one epoch, from the step where the run stands."""
         set_mode(self.model, self.recipe)
         size, done = self.recipe.batch_size, self.step - epoch * self.batches
         last = min(self.batches, self.steps - epoch * self.batches)
-        order = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))[done * size : last * size]
+        order = torch.randperm(len(self.images), generator=generator(self.seed, "order", epoch))[
+            done * size : last * size
+        ]
         mine = [share(rows) for rows in order.split(size)]
         for index, pixels in zip(order.split(size), self.read(mine, epoch), strict=True):
             self.train_step(network, index, pixels, epoch)
@@ -224,15 +196,21 @@ class Run:
     def read(self, batches: list[Tensor], epoch: int) -> Iterator[Tensor]:
         """The pixels of each of `batches`, rows of the training set."""
         if self.cuts_files:
-            return self.images.training_batches(batches, 0, derive(self.seed, "decoding", epoch), (self.recipe.area_low, 1.0))
+            return self.images.training_batches(
+                batches, 0, derive(self.seed, "decoding", epoch), (self.recipe.area_low, 1.0)
+            )
         return self.images.whole_batches(batches)
 
     def train_step(self, network: nn.Module, index: Tensor, pixels: Tensor, epoch: int) -> None:
         factor = learning_rate_factor(self.recipe, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * group["lr_scale"] * factor
-        torch.manual_seed(derive(self.seed, f"dropout {rank()}" if rank() else "dropout", self.step))  # layers that draw cannot be given a generator
-        clock = Clock(epoch, self.epochs, self.step, self.batches, generator(self.seed, "objective", self.step, self.device))
+        torch.manual_seed(
+            derive(self.seed, f"dropout {rank()}" if rank() else "dropout", self.step)
+        )  # layers that draw cannot be given a generator
+        clock = Clock(
+            epoch, self.epochs, self.step, self.batches, generator(self.seed, "objective", self.step, self.device)
+        )
         loss, logs = network(self.batch(index, pixels), clock)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -272,8 +250,17 @@ def fit(
     if known == "finished":
         return model.eval()
     if is_main():
-        write_json(run / "recipe.json", {"recipe": as_plain(recipe), "seed": seed, "objective": type(objective).__name__, "data": images.digest})
-    facts = {**(facts or {}), "seed": seed, "train_data": images.name, "train_data_sha256": images.digest, "run_identity": here.identity}
+        write_json(
+            run / "recipe.json",
+            {"recipe": as_plain(recipe), "seed": seed, "objective": type(objective).__name__, "data": images.digest},
+        )
+    facts = {
+        **(facts or {}),
+        "seed": seed,
+        "train_data": images.name,
+        "train_data_sha256": images.digest,
+        "run_identity": here.identity,
+    }
     if known == "new":
         objective.prepare(model, here.images)
     network: nn.Module = Step(model, objective)
@@ -281,7 +268,15 @@ def fit(
         devices = [device.index] if device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=devices, find_unused_parameters=not objective.uses_head)
     clock = {"saved": time.monotonic(), "started": time.monotonic() - here.seconds}
-    bar = tqdm(total=here.steps, initial=here.step, desc=run.name, unit="step", disable=not (progress and is_main()), file=sys.stderr, mininterval=1.0)
+    bar = tqdm(
+        total=here.steps,
+        initial=here.step,
+        desc=run.name,
+        unit="step",
+        disable=not (progress and is_main()),
+        file=sys.stderr,
+        mininterval=1.0,
+    )
 
     def save(training: bool) -> None:
         here.check_finite()
@@ -289,7 +284,12 @@ def fit(
             return
         here.seconds = time.monotonic() - clock["started"]
         checkpoint.save(
-            here.path, model, recipe=as_plain(recipe), training=here.state() if training else None, seconds=here.seconds, **facts
+            here.path,
+            model,
+            recipe=as_plain(recipe),
+            training=here.state() if training else None,
+            seconds=here.seconds,
+            **facts,
         )
         clock["saved"] = time.monotonic()
 
@@ -316,9 +316,17 @@ def fit(
 
 
 def _end_of_epoch(here: Run, epoch: int, started: float) -> dict[str, Any]:
-    here.objective.after_epoch(here.model, Clock(epoch, here.epochs, here.step, here.batches, generator(here.seed, "objective", here.step)))
+    here.objective.after_epoch(
+        here.model, Clock(epoch, here.epochs, here.step, here.batches, generator(here.seed, "objective", here.step))
+    )
     rate = here.recipe.lr * learning_rate_factor(here.recipe, here.step - 1, here.steps)
-    line = {"epoch": epoch, "steps": here.step, "lr": rate, **here.log.means(), "seconds": round(time.monotonic() - started, 1)}
+    line = {
+        "epoch": epoch,
+        "steps": here.step,
+        "lr": rate,
+        **here.log.means(),
+        "seconds": round(time.monotonic() - started, 1),
+    }
     if is_main():
         append_log(here.folder / "log.jsonl", epoch, line)
     here.log = Log()
@@ -339,7 +347,10 @@ def _resume(here: Run) -> str:
         if not is_main():
             return "new"
         here.path.replace(here.path.with_name("checkpoint.old.pt"))
-        print(f"{here.path}: recipe, seed, data or start weights have changed; it is now checkpoint.old.pt, training from the start", file=sys.stderr)
+        print(
+            f"{here.path}: recipe, seed, data or start weights have changed; it is now checkpoint.old.pt, training from the start",
+            file=sys.stderr,
+        )
         return "new"
     if facts["finished"]:
         here.model.load_state_dict(saved.state_dict())
@@ -354,8 +365,4 @@ def append_log(path: Path, epoch: int, line: dict[str, Any]) -> None:
     """Add an epoch's line; lines of this or later epochs, left by a run that was killed after them, are dropped."""
     lines = path.read_text().splitlines() if path.exists() and epoch > 0 else []
     lines = [text for text in lines if json.loads(text)["epoch"] < epoch] + [json.dumps(line)]
-    checkpoint.write_atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    checkpoint.write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n"))
+    write_atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))

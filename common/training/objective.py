@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
-from common.backbones import Classifier
-from common.training.augment import augment, mixup
-from common.training.distributed import all_rows, over_batch, share
+from common.backbones.classifier import Classifier
+from common.training.augment import augment
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ class Objective(nn.Module):
 
     views: int = 1  # augmented views of each image
     uses_head: bool = True  # False: the classifier's head is left out of the optimizer
-    whole_images: bool = False  # True: sets that crop while they decode must not, because the method places images and masks itself
+    whole_images: bool = (
+        False  # True: sets that crop while they decode must not, because the method places images and masks itself
+    )
     extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
 
     def groups(self) -> list[dict[str, Any]]:
@@ -62,7 +62,9 @@ class Objective(nn.Module):
         parameters = list(self.parameters())
         return [{"params": parameters, "lr_scale": 1.0}] if parameters else []
 
-    def augment(self, pixels: UInt8[Tensor, "batch 3 height width"], index: Tensor, how: Any, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def augment(
+        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Tensor, how: Any, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
         """One view of a batch, as floats in [0, 1], and its masks where the method has any. `how` is the recipe's `augmentation`."""
         return augment(pixels, how, generator), None
 
@@ -79,37 +81,13 @@ class Objective(nn.Module):
 
 def ratio(numerator: Tensor, denominator: Tensor | int) -> Float[Tensor, " 2"]:
     """A number to log that is a share or a mean over a varying count."""
-    return torch.stack([numerator.detach().float(), torch.as_tensor(denominator, dtype=torch.float32, device=numerator.device)])
+    return torch.stack(
+        [numerator.detach().float(), torch.as_tensor(denominator, dtype=torch.float32, device=numerator.device)]
+    )
 
 
 def accuracy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, " 2"]:
     return ratio((logits.argmax(1) == labels).sum(), len(labels))
-
-
-class CrossEntropy(Objective):
-    """Plain classification (LBF Eq. 2)."""
-
-    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = model(batch.flat)
-        loss = over_batch(F.cross_entropy(logits, batch.labels), len(logits))
-        return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, batch.labels)}
-
-
-class Mixup(Objective):
-    """Cross-entropy on pairs of images mixed by one share a batch, Beta(alpha, alpha) (DFB section 4.1, BiT's rule)."""
-
-    def __init__(self, alpha: float):
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        images, partner, weight = mixup(all_rows(batch.flat), self.alpha, clock.generator)  # partners may be another process's images
-        other = share(all_rows(batch.labels)[partner])
-        logits, weight = model(share(images)), weight.to(images.dtype)
-        loss = weight * F.cross_entropy(logits, batch.labels) + (1 - weight) * F.cross_entropy(logits, other)
-        loss = over_batch(loss, len(logits))
-        larger = torch.where(weight >= 0.5, batch.labels, other)
-        return loss, {"ce": loss.detach(), "train_accuracy": accuracy(logits, larger)}
 
 
 def named_parameters(model: Classifier, objective: Objective) -> Iterable[tuple[str, nn.Parameter]]:

@@ -20,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.backbones import build
+from common.backbones.classifier import Classifier
 from common.cli import flags, provenance
-from common.backbones import Classifier, build
 from common.cli.errors import UserError, command
 from common.results.tables import markdown
+from common.training.distributed import device_of
 from dfb.dense import dense_loss
 
 
@@ -51,7 +53,7 @@ KINDS: dict[str, Callable[[Classifier, Tensor, Tensor], Tensor]] = {
 
 
 def _world(options: argparse.Namespace, classes: int) -> tuple[Classifier, Tensor, Tensor]:
-    device = flags.device_of(options)
+    device = device_of(options)
     torch.manual_seed(0)
     model = build(options.backbone, classes + 1).to(device, memory_format=torch.channels_last).train()
     model.bf16 = options.precision == "bf16"
@@ -124,20 +126,53 @@ def measure(options: argparse.Namespace, classes: int) -> list[list[str]]:
         middle = statistics.median(seconds[kind])
         ratio = statistics.median(a / b for a, b in zip(seconds[kind], seconds["classification"]))
         spread = f"{min(seconds[kind]) * 1e3:.0f}..{max(seconds[kind]) * 1e3:.0f}"
-        rows.append([f"K = {classes}", kind, f"{middle * 1e3:.0f}", spread, f"{ratio:.2f}", f"{(middle - base) * 1e3:.0f}", f"{peak_mib(kind, options, classes):.0f}"])
+        rows.append(
+            [
+                f"K = {classes}",
+                kind,
+                f"{middle * 1e3:.0f}",
+                spread,
+                f"{ratio:.2f}",
+                f"{(middle - base) * 1e3:.0f}",
+                f"{peak_mib(kind, options, classes):.0f}",
+            ]
+        )
     return rows
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python experiments/benchmarks/dense_step.py", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("--backbone", default="bit-r50x1", metavar="NAME", help="network, as for common.pretrain [bit-r50x1: DFB]")
-    made.add_argument("--classes", nargs="+", type=int, default=[10, 100], metavar="K", help="ID classes; the head has one more [10 100: CIFAR]")
-    made.add_argument("--image-size", type=int, default=128, metavar="PX", help="side of images and targets, in pixels [128: DFB]")
-    made.add_argument("--batch-size", type=int, default=16, metavar="N", help="images a step [16; the paper trains with 128]")
+    made = argparse.ArgumentParser(
+        prog="python experiments/benchmarks/dense_step.py", description=__doc__, formatter_class=flags.formatter
+    )
+    made.add_argument(
+        "--backbone", default="bit-r50x1", metavar="NAME", help="network, as for common.pretrain [bit-r50x1: DFB]"
+    )
+    made.add_argument(
+        "--classes",
+        nargs="+",
+        type=int,
+        default=[10, 100],
+        metavar="K",
+        help="ID classes; the head has one more [10 100: CIFAR]",
+    )
+    made.add_argument(
+        "--image-size", type=int, default=128, metavar="PX", help="side of images and targets, in pixels [128: DFB]"
+    )
+    made.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="images a step [16; the paper trains with 128]"
+    )
     made.add_argument("--repeats", type=int, default=5, metavar="N", help="timed steps of each kind [5]")
-    made.add_argument("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on a CPU [its own choice]")
-    made.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
-    made.add_argument("--skip-features-first", action="store_true", help="leave it out: it takes 2,048 / (K + 1) times the memory of the others")
+    made.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), metavar="N", help="of torch on a CPU [its own choice]"
+    )
+    made.add_argument(
+        "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
+    )
+    made.add_argument(
+        "--skip-features-first",
+        action="store_true",
+        help="leave it out: it takes 2,048 / (K + 1) times the memory of the others",
+    )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ... [auto: a GPU where there is one]")
     return made
 
@@ -148,8 +183,15 @@ def main() -> None:
         if getattr(options, name) < 1:
             raise UserError(f"{name} must be >= 1, got {getattr(options, name)}")
     torch.set_num_threads(options.threads)
-    print(f"{options.backbone}, {options.image_size} px, batch {options.batch_size}, {options.precision}; {provenance.hardware(flags.device_of(options))}")
-    print("median of", options.repeats, "steps after one; ratio: median of each step to the classification step of its turn\n", flush=True)
+    print(
+        f"{options.backbone}, {options.image_size} px, batch {options.batch_size}, {options.precision}; {provenance.hardware(device_of(options))}"
+    )
+    print(
+        "median of",
+        options.repeats,
+        "steps after one; ratio: median of each step to the classification step of its turn\n",
+        flush=True,
+    )
     header = ["classes", "step", "ms", "ms, range", "ratio", "ms more", "peak MiB"]
     rows = [row for classes in options.classes for row in measure(options, classes)]
     print(markdown(header, rows))

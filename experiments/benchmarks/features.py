@@ -20,10 +20,10 @@ import torch
 
 from common.cli import flags, provenance
 from common.cli.errors import UserError, command
-from common.scoring.features import Features, Head
-from common.scorers import METHODS, SCORERS
-from common.scorers.base import blocks
 from common.results.tables import markdown
+from common.scorers import ALL, SCORERS
+from common.scorers.arrays import Features, Head
+from common.scorers.base import blocks
 
 ODIN_NEED = SCORERS["odin"].needs[0]
 
@@ -33,14 +33,22 @@ def mapped(folder: Path, images: int, head: Head, seed: int) -> Features:
     classes, channels = head.weight.shape
     rng, labels = np.random.default_rng(seed), np.arange(images) % classes
     widths = {"penultimate": channels, "logits": classes, "channel_maxima": 2 + channels}
-    files = {name: np.lib.format.open_memmap(folder / f"{seed}-{name}.npy", "w+", np.float32, (images, width)) for name, width in widths.items()}
+    files = {
+        name: np.lib.format.open_memmap(folder / f"{seed}-{name}.npy", "w+", np.float32, (images, width))
+        for name, width in widths.items()
+    }
     for part in blocks(images, 8 * channels):
         h = np.maximum(rng.standard_normal((len(labels[part]), channels), dtype=np.float32), 0)
         h[np.arange(len(h)), labels[part] % channels] += 4
         files["penultimate"][part], files["logits"][part] = h, h @ head.weight.T + head.bias
         files["channel_maxima"][part] = np.c_[np.full((len(h), 2), (1, channels)), h]
     norms = rng.uniform(1, 2, (images, 16)).astype(np.float32)
-    extras = {"channel_maxima": files["channel_maxima"], "block_norms": norms, "jigsaw_block_norms": norms[::-1], ODIN_NEED: norms[:, 0]}
+    extras = {
+        "channel_maxima": files["channel_maxima"],
+        "block_norms": norms,
+        "jigsaw_block_norms": norms[::-1],
+        ODIN_NEED: norms[:, 0],
+    }
     return Features(files["penultimate"], files["logits"], labels, extras)
 
 
@@ -86,13 +94,23 @@ def in_a_process(*given) -> tuple[float, float, float] | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python experiments/benchmarks/features.py", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("--train", type=int, default=128_117, metavar="N", help="training images [128117, a tenth of ImageNet]")
+    made = argparse.ArgumentParser(
+        prog="python experiments/benchmarks/features.py", description=__doc__, formatter_class=flags.formatter
+    )
+    made.add_argument(
+        "--train", type=int, default=128_117, metavar="N", help="training images [128117, a tenth of ImageNet]"
+    )
     made.add_argument("--test", type=int, default=500, metavar="N", help="images to score [500]")
-    made.add_argument("--channels", type=int, default=2048, metavar="C", help="width of the penultimate features [2048]")
+    made.add_argument(
+        "--channels", type=int, default=2048, metavar="C", help="width of the penultimate features [2048]"
+    )
     made.add_argument("--classes", type=int, default=1000, metavar="K", help="classes [1000]")
-    made.add_argument("--scorers", nargs="+", default=list(METHODS), metavar="NAME", help="which scores [one setting of every method]")
-    made.add_argument("--folder", type=Path, default=None, help="where the arrays lie while it runs [the system's temporary folder]")
+    made.add_argument(
+        "--scorers", nargs="+", default=list(ALL), metavar="NAME", help="which scores [one setting of every method]"
+    )
+    made.add_argument(
+        "--folder", type=Path, default=None, help="where the arrays lie while it runs [the system's temporary folder]"
+    )
     return made
 
 
@@ -110,10 +128,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         train, test = mapped(Path(folder), arguments.train, head, 1), mapped(Path(folder), arguments.test, head, 2)
         stored = sum(array.nbytes for array in (train.penultimate, train.logits))
-        print(f"{arguments.train:,} x {arguments.channels} training features, K = {arguments.classes}, {stored / 1e9:.2f} GB with logits, {provenance.hardware(torch.device('cpu'))}\n")
+        print(
+            f"{arguments.train:,} x {arguments.channels} training features, K = {arguments.classes}, {stored / 1e9:.2f} GB with logits, {provenance.hardware(torch.device('cpu'))}\n"
+        )
         for name in arguments.scorers:
             found = in_a_process(name, train, test, head)
-            rows.append([name, *(f"{value:.1f}" for value in found[:2]), f"{found[2]:.0f}"] if found else [name, "ended", "", ""])
+            rows.append(
+                [name, *(f"{value:.1f}" for value in found[:2]), f"{found[2]:.0f}"]
+                if found
+                else [name, "ended", "", ""]
+            )
             print(*rows[-1], file=sys.stderr)
     print(markdown(["score", "fit, s", f"{arguments.test} images scored, s", "peak memory, MB"], rows))
 

@@ -1,6 +1,6 @@
 """All metrics from one sort against scikit-learn's calls, in turn in one process: time ratio and largest difference.
 
-    python experiments/benchmarks/metrics.py --scores 1000000
+python experiments/benchmarks/metrics.py --scores 1000000
 """
 
 import argparse
@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from common.cli.errors import UserError, command
-from common.metrics import summary
 from common.cli.flags import formatter
+from common.metrics import summary
 
 
 def reference(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]:
@@ -26,7 +26,9 @@ def reference(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python experiments/benchmarks/metrics.py", description=__doc__, formatter_class=formatter)
+    made = argparse.ArgumentParser(
+        prog="python experiments/benchmarks/metrics.py", description=__doc__, formatter_class=formatter
+    )
     made.add_argument("--scores", type=int, default=1_000_000, help="ID scores, and as many OOD scores [1000000]")
     made.add_argument("--rounds", type=int, default=3, help="timed rounds [3]")
     arguments = made.parse_args()
@@ -44,7 +46,9 @@ def main() -> None:
         ratios.append((t2 - t1) / (t1 - t0))
         worst = max(worst, *(abs(ours[name] - theirs[name]) for name in theirs))
         print(f"ours {t1 - t0:.2f} s, scikit-learn {t2 - t1:.2f} s")
-    print(f"{arguments.scores:,} + {arguments.scores:,} scores: {np.median(ratios):.1f} times faster (median of {arguments.rounds}); largest difference {worst:.1e}")
+    print(
+        f"{arguments.scores:,} + {arguments.scores:,} scores: {np.median(ratios):.1f} times faster (median of {arguments.rounds}); largest difference {worst:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -18,13 +18,16 @@ from typing import Any
 
 import torch
 
+from common.backbones import BACKBONES, build, spec
+from common.backbones.classifier import Classifier
 from common.cli import flags, provenance
-from common.backbones import BACKBONES, Classifier, build, spec
-from common.data.images import Images
 from common.cli.errors import UserError, command
-from common.scoring.features import Features, Head, extract
-from common.scorers import METHODS, SCORERS
+from common.data.images import Images
 from common.results.tables import markdown
+from common.scorers import ALL, SCORERS
+from common.scorers.arrays import Features, Head
+from common.scoring.features import extract
+from common.training.distributed import device_of
 
 BATCH = 250
 
@@ -71,7 +74,10 @@ def peers(model: Classifier) -> dict[str, Callable[[], Any]]:
 
 def loader(images: Images, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Batches as pytorch-ood wants them; decoding is no part of what is measured."""
-    return [(p.to(device).float() / 255, y.to(device)) for p, y in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True)]
+    return [
+        (p.to(device).float() / 255, y.to(device))
+        for p, y in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True)
+    ]
 
 
 def peer_seconds(name: str, make: Callable[[], Any], train: Images, tests: list[Images], device: torch.device) -> float:
@@ -96,7 +102,9 @@ def ours_alone(name: str, model: Classifier, train: Images, tests: list[Images],
     return time.perf_counter() - started
 
 
-def one_pass(model: Classifier, names: list[str], train: Images, tests: list[Images], device: torch.device) -> dict[str, float]:
+def one_pass(
+    model: Classifier, names: list[str], train: Images, tests: list[Images], device: torch.device
+) -> dict[str, float]:
     """Seconds of the forward passes, and of each score, fit included."""
     scorers = {name: SCORERS[name] for name in names}
     if "knn" in scorers:  # k may not exceed the training images of a small run
@@ -132,10 +140,16 @@ def peak_mb(function: Callable[[], Any], device: torch.device) -> tuple[Any, flo
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python experiments/benchmarks/scorers.py", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [resnet34 on a GPU, resnet18 on a CPU]")
+    made = argparse.ArgumentParser(
+        prog="python experiments/benchmarks/scorers.py", description=__doc__, formatter_class=flags.formatter
+    )
+    made.add_argument(
+        "--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [resnet34 on a GPU, resnet18 on a CPU]"
+    )
     made.add_argument("--classes", type=int, default=10, help="K [10]")
-    made.add_argument("--train", type=int, default=None, metavar="N", help="ID training images [10,000 on a GPU, 500 on a CPU]")
+    made.add_argument(
+        "--train", type=int, default=None, metavar="N", help="ID training images [10,000 on a GPU, 500 on a CPU]"
+    )
     made.add_argument("--id", type=int, default=None, metavar="N", help="ID test images [10,000; 500]")
     made.add_argument("--ood", type=int, default=None, metavar="N", help="images of each OOD set [2,000; 100]")
     made.add_argument("--sets", type=int, default=6, metavar="N", help="OOD sets [6]")
@@ -145,12 +159,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    device = flags.device_of(arguments)
+    device = device_of(arguments)
     gpu = device.type == "cuda"
     backbone = arguments.backbone or ("resnet34" if gpu else "resnet18")
-    counts = {"train": arguments.train or (10_000 if gpu else 500), "id": arguments.id or (10_000 if gpu else 500), "ood": arguments.ood or (2_000 if gpu else 100)}
+    counts = {
+        "train": arguments.train or (10_000 if gpu else 500),
+        "id": arguments.id or (10_000 if gpu else 500),
+        "ood": arguments.ood or (2_000 if gpu else 100),
+    }
     if min(*counts.values(), arguments.sets, arguments.classes) < 1 or counts["train"] < 2 * arguments.classes:
-        raise UserError(f"counts must be >= 1, and train at least twice the classes, got {counts}, {arguments.sets} sets, {arguments.classes} classes")
+        raise UserError(
+            f"counts must be >= 1, and train at least twice the classes, got {counts}, {arguments.sets} sets, {arguments.classes} classes"
+        )
     torch.manual_seed(0)
     size = spec(backbone).image_size
     model = build(backbone, arguments.classes).to(device).eval()
@@ -159,21 +179,45 @@ def main() -> None:
     tests += [random_images(f"ood{k}", counts["ood"], size, arguments.classes, 2 + k) for k in range(arguments.sets)]
     train = spread_predictions(model, train, device)
     one_pass(model, ["msp"], train, tests[1:2], device)  # warm-up
-    plain = [name for name in METHODS if name != "odin"]
-    with_odin, our_mb = peak_mb(lambda: one_pass(model, list(METHODS), train, tests, device), device)
+    plain = [name for name in ALL if name != "odin"]
+    with_odin, our_mb = peak_mb(lambda: one_pass(model, list(ALL), train, tests, device), device)
     without = one_pass(model, plain, train, tests, device)
     forward = one_pass(model, ["msp", "mahalanobis"], train, tests, device)["forward"]  # every set once, nothing more
     found, times, peer_peak = peers(model), {}, 0.0
-    for name in METHODS:
-        run = (lambda n=name: peer_seconds(n, found[n], train, tests, device)) if name in found else (lambda n=name: ours_alone(n, model, train, tests, device))
+    for name in ALL:
+        run = (
+            (lambda n=name: peer_seconds(n, found[n], train, tests, device))
+            if name in found
+            else (lambda n=name: ours_alone(n, model, train, tests, device))
+        )
         try:
             times[name], mb = peak_mb(run, device)
         except Exception as error:  # a detector that fails is left out of its side's time, and said
-            print(f"pytorch-ood's {name} failed and is left out: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
+            print(
+                f"pytorch-ood's {name} failed and is left out: {type(error).__name__}: {str(error)[:100]}",
+                file=sys.stderr,
+            )
             continue
         peer_peak = max(peer_peak, mb)
-        print(f"{name}: {times[name]:.2f} s {'(pytorch-ood)' if name in found else '(ours, a pass of its own)'}", file=sys.stderr)
-    print(text(backbone, size, counts, arguments.sets, device, with_odin, without, forward, times, found, (our_mb, peer_peak)))
+        print(
+            f"{name}: {times[name]:.2f} s {'(pytorch-ood)' if name in found else '(ours, a pass of its own)'}",
+            file=sys.stderr,
+        )
+    print(
+        text(
+            backbone,
+            size,
+            counts,
+            arguments.sets,
+            device,
+            with_odin,
+            without,
+            forward,
+            times,
+            found,
+            (our_mb, peer_peak),
+        )
+    )
 
 
 def text(backbone, size, counts, sets, device, with_odin, without, forward, times, found, peaks) -> str:
@@ -186,11 +230,19 @@ def text(backbone, size, counts, sets, device, with_odin, without, forward, time
     )
     table = [
         ["all scores", f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.1f}"],
-        ["all but ODIN", f"{plain:.2f}", f"{theirs - times.get('odin', 0):.2f}", f"{(theirs - times.get('odin', 0)) / plain:.1f}"],
+        [
+            "all but ODIN",
+            f"{plain:.2f}",
+            f"{theirs - times.get('odin', 0):.2f}",
+            f"{(theirs - times.get('odin', 0)) / plain:.1f}",
+        ],
         ["peak memory, MB", f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{peaks[1] / peaks[0]:.2f}"],
     ]
     each = sorted(scoring.items(), key=lambda pair: -pair[1])
-    lines = [[name, f"{1000 * seconds:.1f}", f"{100 * seconds / forward:.2f}", f"{times.get(name, float('nan')):.2f}"] for name, seconds in each]
+    lines = [
+        [name, f"{1000 * seconds:.1f}", f"{100 * seconds / forward:.2f}", f"{times.get(name, float('nan')):.2f}"]
+        for name, seconds in each
+    ]
     total = sum(scoring.values())
     lines.append(["all", f"{1000 * total:.1f}", f"{100 * total / forward:.2f}", f"{theirs:.2f}"])
     return "\n".join(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.backbones import Classifier
+from common.backbones.classifier import Classifier
 from common.cam import CamRecipe, blur, class_attention, class_map, normalise_map, resize_maps
 
 FEATURES = torch.tensor([[[[1.0, 2], [0, 3]], [[2, 0], [1, 4]]]], dtype=torch.float64)
@@ -29,7 +29,12 @@ def test_map_by_hand():
         (MAP.relu(), "max", 0.0, [0, 1, 0, 0.5]),
         (MAP.relu(), "max", 1e-5, [0, 0.999995, 0, 0.499998]),
         (MAP, "minmax", 0.0, [0.2, 1, 0, 0.6]),
-        (class_map(FEATURES, ROW, torch.tensor([0.25], dtype=torch.float64)).relu(), "max", 0.0, [0.111111, 1, 0, 0.555556]),
+        (
+            class_map(FEATURES, ROW, torch.tensor([0.25], dtype=torch.float64)).relu(),
+            "max",
+            0.0,
+            [0.111111, 1, 0, 0.555556],
+        ),
         (class_map(FEATURES, ROW, torch.tensor([0.25], dtype=torch.float64)), "minmax", 0.0, [0.2, 1, 0, 0.6]),
     ],
 )
@@ -60,7 +65,11 @@ def test_blur_keeps_a_constant_and_the_mean_of_a_distant_spike():
     spike = torch.zeros(1, 21, 21, dtype=torch.float64)
     spike[0, 10, 10] = 1
     got = blur(spike, 1.0)
-    assert got.sum().item() == pytest.approx(1) and got[0, 10, 10] == got.max() and got[0, 10, 11] / got[0, 10, 10] == pytest.approx(0.606531, abs=1e-6)
+    assert (
+        got.sum().item() == pytest.approx(1)
+        and got[0, 10, 10] == got.max()
+        and got[0, 10, 11] / got[0, 10, 10] == pytest.approx(0.606531, abs=1e-6)
+    )
 
 
 class Channels(nn.Module):
@@ -157,8 +166,16 @@ def test_half_stride_shift_puts_each_location_where_it_looks(flip, scale):
     model.body = Strided()
     ramp = (torch.arange(32.0) / 64)[:, None] + torch.arange(32.0) / 128
     images, labels = ramp.expand(1, 3, 32, 32), torch.tensor([1])
-    at = lambda how: class_attention(model, images, labels, CamRecipe(cam_scales=(scale,), cam_flip=flip, cam_shift=how))[0][0]  # noqa: E731
+
+    def at(how):
+        return class_attention(model, images, labels, CamRecipe(cam_scales=(scale,), cam_flip=flip, cam_shift=how))[0][
+            0
+        ]
+
     inner = slice(8, 24)
     true = ramp[inner, inner] / ramp[inner, inner].mean()
-    apart = {how: (at(how)[inner, inner] / at(how)[inner, inner].mean() - true).abs().max() for how in ("none", "half-stride")}
+    apart = {
+        how: (at(how)[inner, inner] / at(how)[inner, inner].mean() - true).abs().max()
+        for how in ("none", "half-stride")
+    }
     assert apart["half-stride"] < 2e-3 < 1e-2 < apart["none"]

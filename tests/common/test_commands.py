@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from common import evaluate, pretrain
-from common.results import compare, tables
+from common import compare, evaluate, pretrain, tables
 from common.checkpoint import load, save
 from common.cli.errors import command
+from common.results.rows import COLUMNS
 from common.scorers import SCORERS
 from lbf import figures, finetune, selection
 
@@ -44,17 +44,41 @@ def trained(tmp_path_factory):
         module.main()
 
     run(pretrain, "shapes", "--epochs", 2, "--out", root / "pretrained", *TINY)
-    run(finetune, root / "pretrained/checkpoint.pt", "--epochs", 1, "--out", root / "lbf", "--batch-size", 32, "--quiet")
-    run(finetune, root / "pretrained/checkpoint.pt", "--epochs", 1, "--lam", 0, "--out", root / "control", "--batch-size", 32, "--quiet")
+    run(
+        finetune, root / "pretrained/checkpoint.pt", "--epochs", 1, "--out", root / "lbf", "--batch-size", 32, "--quiet"
+    )
+    run(
+        finetune,
+        root / "pretrained/checkpoint.pt",
+        "--epochs",
+        1,
+        "--lam",
+        0,
+        "--out",
+        root / "control",
+        "--batch-size",
+        32,
+        "--quiet",
+    )
     for name in ("pretrained", "control", "lbf"):
-        run(evaluate, root / name / "checkpoint.pt", "--limit", 40, "--quiet", "--save-scores", root / name / "scores.npz", "--cache", root / "cache")
+        run(
+            evaluate,
+            root / name / "checkpoint.pt",
+            "--limit",
+            40,
+            "--quiet",
+            "--save-scores",
+            root / name / "scores.npz",
+            "--cache",
+            root / "cache",
+        )
     patch.undo()
     return root
 
 
 def test_rows_hold_their_whole_provenance(trained):
     rows = list(csv.DictReader(open(trained / "lbf/results.csv")))
-    assert len(rows) == 4 * 4 and set(rows[0]) == set(evaluate.COLUMNS)
+    assert len(rows) == 4 * 4 and set(rows[0]) == set(COLUMNS)
     assert all(value != "" for row in rows for value in row.values())
     assert {row["method"] for row in rows} == {"LBF"} and {row["n_ood"] for row in rows} == {"40"}
     assert len({row["ood_data_sha256"] for row in rows}) == 4 and len({row["checkpoint_sha256"] for row in rows}) == 1
@@ -81,19 +105,30 @@ def test_the_same_command_twice_gives_the_same_rows(trained, typed, tmp_path):
     words = (trained / "lbf/checkpoint.pt", "--limit", 40, "--quiet", "--out", tmp_path / "again.csv")
     assert typed(evaluate, *words)[0] == 0
     first, again = (list(csv.DictReader(open(path))) for path in (trained / "lbf/results.csv", tmp_path / "again.csv"))
-    assert [{k: v for k, v in row.items() if k != "seconds"} for row in first] == [{k: v for k, v in row.items() if k != "seconds"} for row in again]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in first] == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in again
+    ]
 
 
 def test_the_table_has_a_line_a_method_and_score(trained, typed, tmp_path):
     paths = [trained / name / "results.csv" for name in ("pretrained", "control", "lbf")]
     code, out, _ = typed(tables, *paths, "--out", tmp_path / "table.md", "--paper", "lbf/paper")
-    assert code == 0 and out.count("| LBF ") == 4 and "shapes-backgrounds*" in out and (tmp_path / "table.md").read_text().strip() == out.strip()
+    assert (
+        code == 0
+        and out.count("| LBF ") == 4
+        and "shapes-backgrounds*" in out
+        and (tmp_path / "table.md").read_text().strip() == out.strip()
+    )
     assert "Beside the printed numbers" not in out  # the generated benchmark is in no paper
 
 
 def test_figures_and_selection_are_written(trained, typed, tmp_path):
-    code, out, _ = typed(figures, trained / "pretrained", trained / "control", trained / "lbf", "--out", tmp_path, "--limit", 24)
-    assert code == 0 and {path.name for path in tmp_path.iterdir()} == {f"{n}.{s}" for n in ("heat_maps", "norms", "curves") for s in ("png", "pdf")} | {"norms.json"}
+    code, out, _ = typed(
+        figures, trained / "pretrained", trained / "control", trained / "lbf", "--out", tmp_path, "--limit", 24
+    )
+    assert code == 0 and {path.name for path in tmp_path.iterdir()} == {
+        f"{n}.{s}" for n in ("heat_maps", "norms", "curves") for s in ("png", "pdf")
+    } | {"norms.json"}
     code, out, _ = typed(selection, trained / "lbf/checkpoint.pt", "--limit", 24, "--out", tmp_path / "selection.csv")
     (row,) = csv.DictReader(open(tmp_path / "selection.csv"))
     assert code == 0 and "base rate" in out and 0.5 < float(row["base_rate"]) < 1
@@ -132,10 +167,21 @@ def test_a_truncated_foreign_or_unfinished_checkpoint_is_refused(trained, typed,
     save(tmp_path / "other.pt", model, recipe={}, id_set="shapes")
     refused(typed(finetune, tmp_path / "other.pt", "--out", tmp_path / "run"), "does not fit resnet34")
     model.name = "resnet8"
-    save(tmp_path / "half.pt", model, recipe={}, training={"step": 1}, **{k: v for k, v in facts.items() if k not in ("recipe", "finished")})
+    save(
+        tmp_path / "half.pt",
+        model,
+        recipe={},
+        training={"step": 1},
+        **{k: v for k, v in facts.items() if k not in ("recipe", "finished")},
+    )
     refused(typed(evaluate, tmp_path / "half.pt"), "is an unfinished run")
     refused(typed(finetune, tmp_path / "half.pt", "--out", tmp_path / "run"), "is an unfinished run")
-    save(tmp_path / "dense.pt", model, recipe={}, **{**{k: v for k, v in facts.items() if k not in ("recipe", "finished")}, "extra_classes": 1})
+    save(
+        tmp_path / "dense.pt",
+        model,
+        recipe={},
+        **{**{k: v for k, v in facts.items() if k not in ("recipe", "finished")}, "extra_classes": 1},
+    )
     refused(typed(evaluate, tmp_path / "dense.pt"), "score it with python -m dfb.evaluate")
     assert not (tmp_path / "run").exists()
 
@@ -152,17 +198,27 @@ def own_file(path, **changes):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    arrays = {"head_weight": rng.normal(size=(4, 16)), "head_bias": np.zeros(4), "id_labels": np.arange(50) % 4, "train_labels": np.arange(200) % 4}
+    arrays = {
+        "head_weight": rng.normal(size=(4, 16)),
+        "head_bias": np.zeros(4),
+        "id_labels": np.arange(50) % 4,
+        "train_labels": np.arange(200) % 4,
+    }
     near = lambda labels: np.maximum(0, arrays["head_weight"][labels] + 0.3 * rng.normal(size=(len(labels), 16)))  # noqa: E731
     arrays |= {"id_penultimate": near(arrays["id_labels"]), "train_penultimate": near(arrays["train_labels"])}
-    arrays |= {"ood_far_penultimate": np.maximum(0, 0.4 * rng.normal(size=(60, 16))), "ood_near_penultimate": near(np.arange(30) % 4)}
+    arrays |= {
+        "ood_far_penultimate": np.maximum(0, 0.4 * rng.normal(size=(60, 16))),
+        "ood_near_penultimate": near(np.arange(30) % 4),
+    }
     np.savez(path, **{k: v for k, v in (arrays | changes).items() if v is not None})
     return path
 
 
 def test_somebodys_own_features_get_every_score_that_needs_no_network(typed, tmp_path):
     path = own_file(tmp_path / "mine.npz")
-    code, out, err = typed(evaluate, "--features", path, "--scorers", "all", "--bootstrap", 100, "--out", tmp_path / "r.csv")
+    code, out, err = typed(
+        evaluate, "--features", path, "--scorers", "all", "--bootstrap", 100, "--out", tmp_path / "r.csv"
+    )
     rows = list(csv.DictReader(open(tmp_path / "r.csv")))
     assert code == 0 and "left out, for they look inside a network: odin, featurenorm, masf" in err
     assert {row["ood_set"] for row in rows} == {"far", "near"} and len({row["scorer"] for row in rows}) > 15
@@ -175,7 +231,15 @@ def test_own_features_that_do_not_fit_are_named(typed, tmp_path):
     import numpy as np
 
     def said(**changes):
-        return typed(evaluate, "--features", own_file(tmp_path / "mine.npz", **changes), "--scorers", "energy", "--out", tmp_path / "r.csv")
+        return typed(
+            evaluate,
+            "--features",
+            own_file(tmp_path / "mine.npz", **changes),
+            "--scorers",
+            "energy",
+            "--out",
+            tmp_path / "r.csv",
+        )
 
     refused(said(head_weight=None), "has no array head_weight")
     refused(said(id_penultimate=np.zeros((5, 7)), id_labels=None), "id_penultimate has 7 channels, head_weight 16")
@@ -190,7 +254,17 @@ def test_own_features_that_do_not_fit_are_named(typed, tmp_path):
 
 def test_every_scorer_runs_from_a_checkpoint(trained, typed, tmp_path):
     names = [name for name in SCORERS if not name.startswith(("vim", "knn"))] + ["vim:D=16", "knn:k=3"]
-    code, out, err = typed(evaluate, trained / "lbf/checkpoint.pt", "--limit", 40, "--quiet", "--scorers", *names, "--out", tmp_path / "all.csv")
+    code, out, err = typed(
+        evaluate,
+        trained / "lbf/checkpoint.pt",
+        "--limit",
+        40,
+        "--quiet",
+        "--scorers",
+        *names,
+        "--out",
+        tmp_path / "all.csv",
+    )
     assert code == 0, err
     rows = list(csv.DictReader(open(tmp_path / "all.csv")))
     assert len(rows) == 4 * len(names) and all(0 <= float(row["auroc"]) <= 1 for row in rows)
@@ -216,14 +290,42 @@ def test_a_folder_of_images_is_trained_on_and_scored_as_it_streams(typed, tmp_pa
         for name in ("cats", "dogs"):
             (tmp_path / "pets" / split / name).mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(tmp_path / "pets" / split / name / f"{i}.png")
+                Image.fromarray(rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(
+                    tmp_path / "pets" / split / name / f"{i}.png"
+                )
     words = ("imagenet100", "--id", f"folder:{tmp_path / 'pets'}", "--backbone", "resnet8", "--image-size", 72)
     code, _, err = typed(pretrain, *words, "--epochs", 1, "--batch-size", 8, "--quiet", "--out", tmp_path / "run")
     assert code == 0, err
     facts = load(tmp_path / "run/checkpoint.pt")[1]
-    assert facts["classes"] == ["cats", "dogs"] and facts["transform"]["size_px"] == 72 and facts["recipe"]["crop"] == "resized"
-    code, _, err = typed(finetune, tmp_path / "run/checkpoint.pt", "--preset", "imagenet100", "--epochs", 1, "--batch-size", 8, "--quiet", "--out", tmp_path / "lbf")
+    assert (
+        facts["classes"] == ["cats", "dogs"]
+        and facts["transform"]["size_px"] == 72
+        and facts["recipe"]["crop"] == "resized"
+    )
+    code, _, err = typed(
+        finetune,
+        tmp_path / "run/checkpoint.pt",
+        "--preset",
+        "imagenet100",
+        "--epochs",
+        1,
+        "--batch-size",
+        8,
+        "--quiet",
+        "--out",
+        tmp_path / "lbf",
+    )
     assert code == 0, err
     ood = f"folder:{tmp_path / 'pets' / 'train'}"
-    code, out, err = typed(evaluate, tmp_path / "lbf/checkpoint.pt", "--ood", ood, "--scorers", "msp", "--quiet", "--out", tmp_path / "r.csv")
+    code, out, err = typed(
+        evaluate,
+        tmp_path / "lbf/checkpoint.pt",
+        "--ood",
+        ood,
+        "--scorers",
+        "msp",
+        "--quiet",
+        "--out",
+        tmp_path / "r.csv",
+    )
     assert code == 0 and "| LBF " in out, err

@@ -14,9 +14,42 @@ B = (np.arange(1.0, 21), np.arange(1.0, 21))
 C = (np.array([1, 2, 2, *range(4, 21)], float), np.array([0, 0, 1, 2, 2, 2, 3, 3, 6, 12.0]))
 
 WORKED = [
-    (A, {"default": 0.80, "closest": 0.50, "strict-gt": 0.50, "floor": 0.30, "interp": 0.6125, "ood-positive": 0.60, "openood": 0.60}),
-    (B, {"default": 0.95, "closest": 0.95, "strict-gt": 0.90, "floor": 0.95, "interp": 0.95, "ood-positive": 0.95, "openood": 1.00}),
-    (C, {"default": 0.70, "closest": 0.70, "strict-gt": 0.40, "floor": 0.70, "interp": 0.70, "ood-positive": 0.60, "openood": 0.60}),
+    (
+        A,
+        {
+            "default": 0.80,
+            "closest": 0.50,
+            "strict-gt": 0.50,
+            "floor": 0.30,
+            "interp": 0.6125,
+            "ood-positive": 0.60,
+            "openood": 0.60,
+        },
+    ),
+    (
+        B,
+        {
+            "default": 0.95,
+            "closest": 0.95,
+            "strict-gt": 0.90,
+            "floor": 0.95,
+            "interp": 0.95,
+            "ood-positive": 0.95,
+            "openood": 1.00,
+        },
+    ),
+    (
+        C,
+        {
+            "default": 0.70,
+            "closest": 0.70,
+            "strict-gt": 0.40,
+            "floor": 0.70,
+            "interp": 0.70,
+            "ood-positive": 0.60,
+            "openood": 0.60,
+        },
+    ),
 ]
 # Small whole numbers: many ties, all equal, one element; floats of any size beside them.
 scores = st.lists(st.integers(-3, 3).map(float) | st.floats(-1e6, 1e6), min_size=1, max_size=40).map(np.array)
@@ -29,10 +62,13 @@ def test_every_variant_of_fpr95_gives_the_worked_value(example, expected):
 
 
 @pytest.mark.parametrize(
-    ("example", "roc", "pr_in", "pr_out"), [(A, 0.862, 0.933177, 0.723876), (B, 0.5, 0.5, 0.5), (C, 0.8525, 0.917627, 0.725909)]
+    ("example", "roc", "pr_in", "pr_out"),
+    [(A, 0.862, 0.933177, 0.723876), (B, 0.5, 0.5, 0.5), (C, 0.8525, 0.917627, 0.725909)],
 )
 def test_areas_give_the_worked_values(example, roc, pr_in, pr_out):
-    assert (auroc(*example), aupr(*example), aupr(*example, positive="out")) == pytest.approx((roc, pr_in, pr_out), abs=5e-7)
+    assert (auroc(*example), aupr(*example), aupr(*example, positive="out")) == pytest.approx(
+        (roc, pr_in, pr_out), abs=5e-7
+    )
 
 
 def test_openood_value_of_the_tied_example_comes_from_dropped_points():
@@ -55,7 +91,9 @@ def test_summary_equals_scikit_learn(id_, ood):
         "aupr_out": average_precision_score(1 - truth, -values),
     }
     assert summary(id_, ood) == pytest.approx(expected, abs=1e-12)
-    assert (fpr_at_tpr(id_, ood), auroc(id_, ood), aupr(id_, ood), aupr(id_, ood, positive="out")) == tuple(summary(id_, ood).values())
+    assert (fpr_at_tpr(id_, ood), auroc(id_, ood), aupr(id_, ood), aupr(id_, ood, positive="out")) == tuple(
+        summary(id_, ood).values()
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,11 +144,20 @@ def test_inputs_are_not_modified():
         (lambda: auroc(np.ones(2), np.array([0, np.nan, np.nan])), "OOD scores hold 2 NaN out of 3"),
         (lambda: summary(np.ones((2, 1)), np.ones(2)), r"ID scores must have one axis, got shape \(2, 1\)"),
         (lambda: fpr_at_tpr(np.ones(2), np.ones(2), tpr=0.0), r"tpr must be in \(0, 1\], got 0.0"),
-        (lambda: fpr_at_tpr(np.ones(2), np.ones(2), variant="strict-gt", tpr=float("nan")), r"tpr must be in \(0, 1\], got nan"),
-        (lambda: fpr_at_tpr(np.ones(2), np.ones(2), variant="x"), "unknown FPR variant 'x'; known: default, closest, strict-gt"),
+        (
+            lambda: fpr_at_tpr(np.ones(2), np.ones(2), variant="strict-gt", tpr=float("nan")),
+            r"tpr must be in \(0, 1\], got nan",
+        ),
+        (
+            lambda: fpr_at_tpr(np.ones(2), np.ones(2), variant="x"),
+            "unknown FPR variant 'x'; known: default, closest, strict-gt",
+        ),
         (lambda: aupr(np.ones(2), np.ones(2), positive="both"), "positive must be in or out, got 'both'"),
         (lambda: bootstrap(np.ones(2), np.ones(2), repeats=0), "repeats must be >= 1, got 0"),
-        (lambda: paired_difference((np.ones(2), np.ones(2)), (np.ones(2), np.ones(3))), "OOD scores of A and B .* got 2 and 3"),
+        (
+            lambda: paired_difference((np.ones(2), np.ones(2)), (np.ones(2), np.ones(3))),
+            "OOD scores of A and B .* got 2 and 3",
+        ),
     ],
 )
 def test_bad_input_is_named(call, text):

@@ -9,23 +9,46 @@ import torch.nn.functional as F
 from common import pretrain
 from common.backbones import build
 from common.checkpoint import load
-from common.training.augment import Augmentation, augment, mixup
 from common.cli.errors import UserError
-from common.training.objective import Batch, Clock, Mixup
+from common.objectives.mixup import Mixup, mixup
+from common.training.augment import Augmentation, augment
+from common.training.objective import Batch, Clock
 
 
 def test_presets_hold_the_papers_values():
     for name, id_set in (("dfb-cifar10", "cifar10"), ("dfb-cifar100", "cifar100")):
         preset = pretrain.PRESETS[name]
         r = preset.recipe
-        assert (preset.id_set, preset.backbone, r.steps, r.batch_size, r.lr, r.momentum, r.drops) == (id_set, "bit-r50x1", 20_000, 128, 0.003, 0.9, (0.3, 0.6, 0.9))
-        assert (r.resize_px, preset.transform.size_px, preset.transform.rule, r.mixup, r.weight_decay) == (160, 128, "squeeze", 0.1, 0.0)
+        assert (preset.id_set, preset.backbone, r.steps, r.batch_size, r.lr, r.momentum, r.drops) == (
+            id_set,
+            "bit-r50x1",
+            20_000,
+            128,
+            0.003,
+            0.9,
+            (0.3, 0.6, 0.9),
+        )
+        assert (r.resize_px, preset.transform.size_px, preset.transform.rule, r.mixup, r.weight_decay) == (
+            160,
+            128,
+            "squeeze",
+            0.1,
+            0.0,
+        )
 
 
 def test_a_window_is_a_part_of_the_image():
     images = torch.arange(2 * 3 * 9 * 9).remainder(251).view(2, 3, 9, 9).to(torch.uint8)
     got = augment(images, Augmentation(crop="window", window_px=6, flip=False), torch.Generator().manual_seed(0))
-    places = [[(i, j) for i in range(4) for j in range(4) if torch.equal((got[n] * 255).round().byte(), images[n, :, i : i + 6, j : j + 6])] for n in range(2)]
+    places = [
+        [
+            (i, j)
+            for i in range(4)
+            for j in range(4)
+            if torch.equal((got[n] * 255).round().byte(), images[n, :, i : i + 6, j : j + 6])
+        ]
+        for n in range(2)
+    ]
     assert got.shape == (2, 3, 6, 6) and all(len(found) == 1 for found in places) and places[0] != places[1]
 
 
@@ -42,13 +65,32 @@ def test_the_mixup_step_mixes_images_and_losses_by_one_share():
 
 def test_the_command_runs_at_a_small_size_and_refuses_flags_that_are_not_the_presets(monkeypatch, tmp_path):
     def typed(*words):
-        monkeypatch.setattr(sys, "argv", ["common.pretrain", *map(str, words), "--quiet", "--device", "cpu", "--limit", "32"])
+        monkeypatch.setattr(
+            sys, "argv", ["common.pretrain", *map(str, words), "--quiet", "--device", "cpu", "--limit", "32"]
+        )
         pretrain.main()
 
-    small = ("--id", "shapes", "--backbone", "resnet8", "--image-size", 40, "--resize-px", 50, "--steps", 2, "--batch-size", 16)
+    small = (
+        "--id",
+        "shapes",
+        "--backbone",
+        "resnet8",
+        "--image-size",
+        40,
+        "--resize-px",
+        50,
+        "--steps",
+        2,
+        "--batch-size",
+        16,
+    )
     typed("dfb-cifar10", *small, "--out", tmp_path / "run")
     model, facts = load(tmp_path / "run/checkpoint.pt")
-    assert facts["transform"]["size_px"] == 40 and facts["recipe"]["mixup"] == 0.1 and model.normalise.mean.flatten().tolist() == [0.5] * 3
+    assert (
+        facts["transform"]["size_px"] == 40
+        and facts["recipe"]["mixup"] == 0.1
+        and model.normalise.mean.flatten().tolist() == [0.5] * 3
+    )
     with pytest.raises(UserError, match="--mixup belongs to the presets dfb-cifar10 and dfb-cifar100, not to shapes"):
         typed("shapes", "--mixup", 0.2, "--out", tmp_path / "no")
     with pytest.raises(UserError, match="resize_px must be >= the images' final side, 128, got 100"):

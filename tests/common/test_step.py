@@ -32,7 +32,9 @@ def table(tmp_path):
     def go(dry: bool = False, pause: float | str = 0.0) -> list[str]:
         text = SCRIPT.format(root=ROOT, python=sys.executable, folder=tmp_path, pause=pause)
         environment = {**os.environ, "DRY": "1" if dry else ""}
-        lines = subprocess.run(["bash", "-c", text], env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+        lines = subprocess.run(
+            ["bash", "-c", text], env=environment, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
         return [line.replace("python -m", f"{sys.executable} -m", 1) for line in lines]
 
     return go
@@ -43,7 +45,9 @@ def ran(folder: Path) -> str:
 
 
 def start(line: str) -> subprocess.Popen:
-    return subprocess.Popen(["bash", "-c", f"exec {line}"], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        ["bash", "-c", f"exec {line}"], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def test_a_step_runs_once_and_what_a_lost_or_changed_file_touches_runs_again(table, tmp_path):
@@ -100,7 +104,21 @@ def test_a_step_far_down_waits_while_the_first_one_runs_longer_than_the_grace(ta
 
 def test_a_file_made_beside_the_output_is_made_again_where_it_is_lost(tmp_path):
     out, beside = tmp_path / "out", tmp_path / "beside"
-    line = [sys.executable, "-m", "common.step", "--makes", str(out), "--also", str(beside), "--key", "k", "--", "bash", "-c", f"echo x | tee -a {beside} >{out}"]
+    line = [
+        sys.executable,
+        "-m",
+        "common.step",
+        "--makes",
+        str(out),
+        "--also",
+        str(beside),
+        "--key",
+        "k",
+        "--",
+        "bash",
+        "-c",
+        f"echo x | tee -a {beside} >{out}",
+    ]
     subprocess.run(line, cwd=ROOT, check=True)
     subprocess.run(line, cwd=ROOT, check=True)
     assert beside.read_text() == "x\n"
@@ -121,7 +139,12 @@ def test_an_input_is_not_ready_while_what_it_was_made_from_has_changed(table, tm
 
 def test_an_input_that_nobody_makes_and_a_command_that_fails_are_said(tmp_path):
     step = [sys.executable, "-m", "common.step", "--makes", str(tmp_path / "out"), "--key", "k"]
-    lost = subprocess.run([*step, "--needs", str(tmp_path / "in"), "--grace", "0.1", "--", "true"], cwd=ROOT, capture_output=True, text=True)
+    lost = subprocess.run(
+        [*step, "--needs", str(tmp_path / "in"), "--grace", "0.1", "--", "true"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert lost.returncode == 2 and "which is not there and which nobody is making" in lost.stderr
     failed = subprocess.run([*step, "--", "bash", "-c", "exit 7"], cwd=ROOT, capture_output=True, text=True)
     assert failed.returncode == 7 and not (tmp_path / "out.step.json").exists()

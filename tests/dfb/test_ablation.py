@@ -28,19 +28,32 @@ def test_results_are_means_over_sets_and_seeds_by_folder_or_file(tmp_path):
             ("background alone", "+", "svhn", 0.25, 0.9), ("background alone", "-", "svhn", 0.75, 0.9),
         ))  # fmt: skip
     files.append(results(tmp_path / "seed-0/default/T=5.csv", ("DFB, S_h alone (via32)", "energy", "svhn", 0.3, 0.8)))
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in report(files, ["auroc"]).splitlines()[2:]]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in report(files, ["auroc"]).splitlines()[2:]
+    ]
     assert lines[0] == ["variant", "DFB, S_h alone", "DFB +", "S_b alone, +", "ID accuracy"]
-    assert lines[2] == ["theta-0.3", "65.00 ± 7.07", "40.00 ± 0.00", "25.00 ± 0.00", "90.00 ± 0.00"] and lines[3] == ["T=5", "30.00", "-", "-", "80.00"]
+    assert lines[2] == ["theta-0.3", "65.00 ± 7.07", "40.00 ± 0.00", "25.00 ± 0.00", "90.00 ± 0.00"] and lines[3] == [
+        "T=5",
+        "30.00",
+        "-",
+        "-",
+        "80.00",
+    ]
 
 
 def test_manifests_show_counts_and_the_truth_where_it_is_known(tmp_path):
     counts = {"foreground_share": 0.4, "empty_share": 0.0, "full_share": 0.0, "predicted_differs_share": 0.25}
     files = []
-    for name, extra in (("blur", {}), ("default", {"against_truth": {"iou": 0.5, "mean_image_iou": 0.25, "precision": 0.75, "recall": 1.0}})):
+    for name, extra in (
+        ("blur", {}),
+        ("default", {"against_truth": {"iou": 0.5, "mean_image_iou": 0.25, "precision": 0.75, "recall": 1.0}}),
+    ):
         files.append(tmp_path / name / "masks/manifest.json")
         files[-1].parent.mkdir(parents=True)
         files[-1].write_text(json.dumps({"counts": counts | extra}))
     blur, default = report(files, ["auroc"]).splitlines()[4:]
-    assert blur.replace(" ", "") == "|blur|40.00|0.00|0.00|25.00|-|-|-|-|" and default.replace(" ", "").endswith("|50.00|25.00|75.00|100.00|")
+    assert blur.replace(" ", "") == "|blur|40.00|0.00|0.00|25.00|-|-|-|-|" and default.replace(" ", "").endswith(
+        "|50.00|25.00|75.00|100.00|"
+    )
     with pytest.raises(UserError, match="not both"):
         report([files[0], tmp_path / "r.csv"], ["auroc"])

@@ -44,8 +44,32 @@ def runs(tmp_path_factory):
         module.main()
 
     run(pretrain, "shapes", "--epochs", 2, "--batch-size", 32, "--out", root / "pre", *FEW)
-    run(masks, root / "pre/checkpoint.pt", "--out", root / "masks", "--score-against", "truth", "--quiet", "--device", "cpu")
-    run(finetune, root / "pre/checkpoint.pt", "--masks", root / "masks", "--epochs", 1, "--batch-size", 32, "--out", root / "dfb", "--quiet", "--device", "cpu")
+    run(
+        masks,
+        root / "pre/checkpoint.pt",
+        "--out",
+        root / "masks",
+        "--score-against",
+        "truth",
+        "--quiet",
+        "--device",
+        "cpu",
+    )
+    run(
+        finetune,
+        root / "pre/checkpoint.pt",
+        "--masks",
+        root / "masks",
+        "--epochs",
+        1,
+        "--batch-size",
+        32,
+        "--out",
+        root / "dfb",
+        "--quiet",
+        "--device",
+        "cpu",
+    )
     patch.undo()
     return root
 
@@ -53,14 +77,36 @@ def runs(tmp_path_factory):
 def test_the_manifest_says_what_the_masks_are_of_and_how_good(runs):
     manifest = json.loads((runs / "masks/manifest.json").read_text())
     _, facts = load(runs / "dfb/checkpoint.pt")
-    assert manifest["images"] == 64 and manifest["size"] == [48, 48] and manifest["classes"] == 8 and manifest["recipe"]["theta"] == 0.5
-    assert manifest["checkpoint_sha256"] == facts["stage1_sha256"] and facts["masks"] == manifest["identity"] and facts["extra_classes"] == 1
-    assert set(manifest["counts"]["against_truth"]) >= {"iou", "precision", "recall"} and 0 < manifest["counts"]["foreground_share"] < 1
+    assert (
+        manifest["images"] == 64
+        and manifest["size"] == [48, 48]
+        and manifest["classes"] == 8
+        and manifest["recipe"]["theta"] == 0.5
+    )
+    assert (
+        manifest["checkpoint_sha256"] == facts["stage1_sha256"]
+        and facts["masks"] == manifest["identity"]
+        and facts["extra_classes"] == 1
+    )
+    assert (
+        set(manifest["counts"]["against_truth"]) >= {"iou", "precision", "recall"}
+        and 0 < manifest["counts"]["foreground_share"] < 1
+    )
 
 
 def test_every_row_of_the_paper_and_those_it_leaves_out(runs, typed):
     code, out, err = typed(
-        evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--scorers", "msp", "energy", "odin:T=2", "vim:D=8", "knn:k=3", *FEW
+        evaluate,
+        runs / "dfb/checkpoint.pt",
+        "--vanilla",
+        runs / "pre/checkpoint.pt",
+        "--scorers",
+        "msp",
+        "energy",
+        "odin:T=2",
+        "vim:D=8",
+        "knn:k=3",
+        *FEW,
     )
     assert code == 0, err
     rows = list(csv.DictReader((runs / "dfb/results.csv").open()))
@@ -69,11 +115,15 @@ def test_every_row_of_the_paper_and_those_it_leaves_out(runs, typed):
     alone = {row["scorer"] for row in rows if row["method"] == "background alone"}
     assert alone == {"+", "-", "two-sided"}
     found = {(row["method"], row["scorer"], row["ood_set"]): float(row["auroc"]) for row in rows}
-    assert found["background alone", "+", "shapes-noise"] + found["background alone", "-", "shapes-noise"] == pytest.approx(1)
+    assert found["background alone", "+", "shapes-noise"] + found[
+        "background alone", "-", "shapes-noise"
+    ] == pytest.approx(1)
     assert len({row["checkpoint_sha256"] for row in rows}) == 2 and all(row["options"] for row in rows)
     diagnostics = json.loads((runs / "dfb/diagnostics.json").read_text())
     assert diagnostics["conversion_gap"]["half_pixel"] < 1e-4 < diagnostics["conversion_gap"]["align_corners"]
-    assert diagnostics["sets"]["shapes-noise"]["auroc_S_b"] == pytest.approx(found["background alone", "+", "shapes-noise"])
+    assert diagnostics["sets"]["shapes-noise"]["auroc_S_b"] == pytest.approx(
+        found["background alone", "+", "shapes-noise"]
+    )
     assert 0 <= diagnostics["sharpness_auroc"]["shapes-noise"] <= 1 and "ID accuracy over the first K logits" in out
 
 
@@ -92,7 +142,10 @@ def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_fil
     for protocol in ("native", "via32"):
         code, _, err = typed(*words, "--protocol", protocol)
         assert code == 0, err
-    sharp = [json.loads((runs / f"dfb/diagnostics-{p}.json").read_text())["sharpness_auroc"][f"folder:{folder_of_images}"] for p in ("native", "via32")]
+    sharp = [
+        json.loads((runs / f"dfb/diagnostics-{p}.json").read_text())["sharpness_auroc"][f"folder:{folder_of_images}"]
+        for p in ("native", "via32")
+    ]
     assert sharp[0] > sharp[1]
     rows = list(csv.DictReader((runs / "dfb/results-via32.csv").open()))
     assert {row["method"] for row in rows} >= {"DFB + (via32)", "DFB - (via32)"}
@@ -131,7 +184,9 @@ def test_evaluate_refuses_what_has_no_background_class_a_bad_temperature_and_the
     assert code == 2 and "has no background class; score it with python -m common.evaluate" in err
     code, _, err = typed(evaluate, runs / "dfb/checkpoint.pt", "--temperature", 0, "--out", tmp_path / "r.csv", *FEW)
     assert code == 2 and err == "error: temperature must be > 0, got 0\n"
-    code, _, err = typed(evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "dfb/checkpoint.pt", "--out", tmp_path / "r.csv", *FEW)
+    code, _, err = typed(
+        evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "dfb/checkpoint.pt", "--out", tmp_path / "r.csv", *FEW
+    )
     assert code == 2 and "9 classes of shapes, expected 8 of shapes" in err
     code, _, err = typed(common_evaluate, runs / "dfb/checkpoint.pt", *FEW)
     assert code == 2 and "has a background class; score it with python -m dfb.evaluate" in err
@@ -139,7 +194,18 @@ def test_evaluate_refuses_what_has_no_background_class_a_bad_temperature_and_the
 
 
 def test_figures_are_drawn_and_a_network_without_background_is_refused(runs, typed, tmp_path):
-    words = (figures, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--limit", 24, "--device", "cpu", "--ood", "shapes-noise")
+    words = (
+        figures,
+        runs / "dfb/checkpoint.pt",
+        "--vanilla",
+        runs / "pre/checkpoint.pt",
+        "--limit",
+        24,
+        "--device",
+        "cpu",
+        "--ood",
+        "shapes-noise",
+    )
     code, out, err = typed(*words, "--masks", runs / "masks", "--out", tmp_path / "f")
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "f").glob("*.png")) == ["attention.png", "masks.png", "scores.png"]

@@ -1,6 +1,5 @@
 """Eq. 3-5 by hand, against torch's own resize and a plain loop, and the conditions under which the conversion is exact."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common.backbones import Classifier, build
+from common.backbones import build
+from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from dfb.dense import IGNORE, dense_logits, dense_loss, upsample, upsampling_matrix
 
@@ -20,10 +20,14 @@ LOCAL = (torch.einsum("kc,cij->kij", W, G) + B[:, None, None]).unsqueeze(0)
 
 def plain_loss(logits, targets, align_corners=False, reduction="pixels"):
     """Eq. 3 as it reads: upsample, softmax, minus log of the target's probability, pixel by pixel."""
-    probabilities = F.interpolate(logits, size=targets.shape[1:], mode="bilinear", align_corners=align_corners).softmax(1)
+    probabilities = F.interpolate(logits, size=targets.shape[1:], mode="bilinear", align_corners=align_corners).softmax(
+        1
+    )
     of_images = []
     for image, target in zip(probabilities, targets):
-        of_images.append([-image[k, i, j].log() for i, row in enumerate(target.tolist()) for j, k in enumerate(row) if k != IGNORE])
+        of_images.append(
+            [-image[k, i, j].log() for i, row in enumerate(target.tolist()) for j, k in enumerate(row) if k != IGNORE]
+        )
     if reduction == "pixels":
         return torch.stack([value for values in of_images for value in values]).mean()
     return torch.stack([torch.stack(values).mean() for values in of_images if values]).mean()
@@ -41,7 +45,9 @@ def random_case(seed, batch=3, classes=4, small=(3, 2), large=(7, 5), dtype=torc
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize(("small", "large"), [((4, 4), (128, 128)), ((3, 5), (77, 64)), ((1, 2), (6, 9)), ((7, 7), (7, 3))])
+@pytest.mark.parametrize(
+    ("small", "large"), [((4, 4), (128, 128)), ((3, 5), (77, 64)), ((1, 2), (6, 9)), ((7, 7), (7, 3))]
+)
 def test_two_matrix_products_are_the_librarys_resize(small, large, align_corners):
     maps = torch.randn(2, 3, *small, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = F.interpolate(maps, size=large, mode="bilinear", align_corners=align_corners)
@@ -105,11 +111,15 @@ def test_dense_logits_and_the_converted_classifier_by_hand():
     assert (dense[2] - torch.tensor(background, dtype=torch.float64)).abs().max() < 1e-12
     assert dense.mean((1, 2)).tolist() == pytest.approx([1.6, 0.8, 1.55], abs=1e-12)
     pooled = W @ G.mean((1, 2)) + B
-    assert pooled.tolist() == pytest.approx([1.6, 0.8, 1.55]) and pooled.softmax(0).tolist() == pytest.approx([0.41657, 0.187177, 0.396253], abs=1e-6)
+    assert pooled.tolist() == pytest.approx([1.6, 0.8, 1.55]) and pooled.softmax(0).tolist() == pytest.approx(
+        [0.41657, 0.187177, 0.396253], abs=1e-6
+    )
 
 
 def test_softmax_does_not_commute_with_pooling():
-    assert upsample(LOCAL, (4, 4)).softmax(1).mean((2, 3))[0].tolist() == pytest.approx([0.419991, 0.216049, 0.363960], abs=1e-6)
+    assert upsample(LOCAL, (4, 4)).softmax(1).mean((2, 3))[0].tolist() == pytest.approx(
+        [0.419991, 0.216049, 0.363960], abs=1e-6
+    )
 
 
 def network(name: str, classes: int, dtype: torch.dtype, output_stride: int | None = None) -> Classifier:
@@ -127,7 +137,14 @@ def random_images(size: int, dtype: torch.dtype):
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize(
     ("name", "size", "classes"),
-    [("resnet8", 32, 3), ("resnet8", 24, 101), ("resnet18", 32, 11), ("bit-r50x1", 96, 3), ("timm:resnet10t", 96, 4), ("timm:resnet10t", 64, 101)],
+    [
+        ("resnet8", 32, 3),
+        ("resnet8", 24, 101),
+        ("resnet18", 32, 11),
+        ("bit-r50x1", 96, 3),
+        ("timm:resnet10t", 96, 4),
+        ("timm:resnet10t", 64, 101),
+    ],
 )
 def test_mean_of_dense_logits_is_the_converted_classifiers_logit_vector(name, size, classes, dtype, bound):
     model, images = network(name, classes, dtype), random_images(size, dtype)
@@ -138,12 +155,16 @@ def test_mean_of_dense_logits_is_the_converted_classifiers_logit_vector(name, si
     assert (dense.mean((2, 3)) - pooled).abs().max() < bound * scale
 
 
-@pytest.mark.parametrize(("name", "size", "stride"), [("resnet8", 32, 4), ("resnet8", 24, 2), ("timm:resnet10t", 64, 8)])
+@pytest.mark.parametrize(
+    ("name", "size", "stride"), [("resnet8", 32, 4), ("resnet8", 24, 2), ("timm:resnet10t", 64, 8)]
+)
 def test_the_conversion_is_exact_at_a_finer_output_stride(name, size, stride):
     model, images = network(name, 4, torch.float64, stride), random_images(size, torch.float64)
     with torch.no_grad():
         assert model.feature_map(images).shape[-1] == size // stride
-        assert (dense_logits(model, images).mean((2, 3)) - model(images)).abs().max() < 1e-12 * max(1.0, float(model(images).abs().max()))
+        assert (dense_logits(model, images).mean((2, 3)) - model(images)).abs().max() < 1e-12 * max(
+            1.0, float(model(images).abs().max())
+        )
 
 
 def test_align_corners_breaks_the_conversion():
@@ -178,7 +199,11 @@ def test_head_first_equals_features_first_in_outputs_and_gradients():
 
 # --- the loss (Eq. 3) -----------------------------------------------------------------------------------------------------------------
 
-PIXELS = torch.tensor([[[2, 0, 1], [0.5, 0.5, 1.5]], [[0, -1, 2], [1, 0, 1]]], dtype=torch.float64).permute(2, 0, 1).unsqueeze(0)
+PIXELS = (
+    torch.tensor([[[2, 0, 1], [0.5, 0.5, 1.5]], [[0, -1, 2], [1, 0, 1]]], dtype=torch.float64)
+    .permute(2, 0, 1)
+    .unsqueeze(0)
+)
 
 
 def test_loss_by_hand():
@@ -189,7 +214,9 @@ def test_loss_by_hand():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["pixels", "images"]), st.sampled_from([1, 300, 700, 1 << 20]))
+@given(
+    st.integers(0, 10**6), st.booleans(), st.sampled_from(["pixels", "images"]), st.sampled_from([1, 300, 700, 1 << 20])
+)
 def test_loss_and_gradient_equal_a_plain_loop_whatever_the_chunks(seed, align_corners, reduction, chunk_bytes):
     logits, targets = random_case(seed)
     targets[0] = IGNORE  # an image of padding alone
@@ -213,7 +240,9 @@ def test_the_two_reductions_agree_without_padding_and_differ_with_it():
 
 
 def test_very_large_logits_stay_finite_and_exact():
-    logits = torch.tensor([[[[300.0, 0]], [[0, 300]], [[-300, -300]]]], requires_grad=True)  # at the middle both classes tie, 150 below the ends
+    logits = torch.tensor(
+        [[[[300.0, 0]], [[0, 300]], [[-300, -300]]]], requires_grad=True
+    )  # at the middle both classes tie, 150 below the ends
     targets = torch.tensor([[[0, 0, 1, 1]]])
     dense_loss(logits, targets).backward()
     assert torch.isfinite(logits.grad).all() and dense_loss(logits, targets) < 1e-6

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 from common.backbones import build
 from common.checkpoint import load, weights_digest
+from common.cli.errors import UserError
 from common.data import shapes
 from common.data.masks import IGNORE, StoredMasks, pack
-from common.cli.errors import UserError
-from common.training.objective import Batch, Clock
 from common.training.engine import fit
+from common.training.objective import Batch, Clock
 from dfb.finetune import DFB, PRESETS, DFBRecipe, dense_network, other_masks, pixel_targets
 
 CPU = torch.device("cpu")
@@ -38,8 +38,24 @@ def start_of(stage1, recipe=RECIPE, **facts):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_presets_hold_the_papers_values(name):
     r = PRESETS[name]
-    assert (r.steps, r.batch_size, r.lr, r.momentum, r.drops, r.scale_low, r.scale_high, r.flip) == (20_000, 128, 0.003, 0.9, (0.3, 0.6, 0.9), 0.5, 2.0, True)
-    assert (r.warmup_steps, r.weight_decay, r.stage2_init, r.head_start, r.empty_mask, r.loss_reduction) == (500, 0.0, "in21k", "zeros", "keep", "pixels")
+    assert (r.steps, r.batch_size, r.lr, r.momentum, r.drops, r.scale_low, r.scale_high, r.flip) == (
+        20_000,
+        128,
+        0.003,
+        0.9,
+        (0.3, 0.6, 0.9),
+        0.5,
+        2.0,
+        True,
+    )
+    assert (r.warmup_steps, r.weight_decay, r.stage2_init, r.head_start, r.empty_mask, r.loss_reduction) == (
+        500,
+        0.0,
+        "in21k",
+        "zeros",
+        "keep",
+        "pixels",
+    )
     assert not r.align_corners and not r.drop_last
 
 
@@ -53,7 +69,9 @@ def test_the_step_is_pixel_cross_entropy_of_the_upsampled_logits(images, stage1)
     objective = DFB(RECIPE, other_masks(images, "truth"))
     index = torch.arange(16)
     pixels, placed = objective.augment(images.pixels[:16], index, RECIPE.augmentation, torch.Generator().manual_seed(3))
-    loss, logs = objective(model, Batch(pixels.unsqueeze(0), images.labels[:16], index, placed), Clock(0, 1, 0, 3, torch.Generator()))
+    loss, logs = objective(
+        model, Batch(pixels.unsqueeze(0), images.labels[:16], index, placed), Clock(0, 1, 0, 3, torch.Generator())
+    )
     wide = F.interpolate(model.local_logits(model.feature_map(pixels)), size=(48, 48), mode="bilinear")
     targets = torch.where(placed == 1, images.labels[:16, None, None], 8).masked_fill(placed == IGNORE, IGNORE)
     assert torch.allclose(loss, F.cross_entropy(wide, targets, ignore_index=IGNORE), atol=1e-6)
@@ -80,7 +98,9 @@ def test_masks_follow_their_images_through_a_shuffled_order(images):
     objective = DFB(still, other_masks(images, "truth"))
     index = torch.tensor([7, 2, 40])
     pixels, placed = objective.augment(images.pixels[index], index, still.augmentation, torch.Generator())
-    assert torch.equal(placed, images.masks[index].long()) and torch.allclose(pixels, images.pixels[index].float() / 255)
+    assert torch.equal(placed, images.masks[index].long()) and torch.allclose(
+        pixels, images.pixels[index].float() / 255
+    )
 
 
 def test_stage_two_starts_where_the_recipe_says(stage1, tmp_path):
@@ -92,11 +112,19 @@ def test_stage_two_starts_where_the_recipe_says(stage1, tmp_path):
     torch.manual_seed(9)
     other = build("resnet8", 3)
     torch.save(other.body.state_dict(), tmp_path / "body.pt")
-    in21k = dense_network(stage1, {"method": "pre-trained", "start": str(tmp_path / "body.pt")}, replace(RECIPE, stage2_init="in21k"), None, 0)
+    in21k = dense_network(
+        stage1,
+        {"method": "pre-trained", "start": str(tmp_path / "body.pt")},
+        replace(RECIPE, stage2_init="in21k"),
+        None,
+        0,
+    )
     assert weights_digest(in21k.body) == weights_digest(other.body)
     with pytest.raises(UserError, match="stage2_init in21k needs weights, and stage 1 names none it began with"):
         start_of(stage1, replace(RECIPE, stage2_init="in21k"))
-    with pytest.raises(UserError, match="stage 1 names none it began with"):  # what LBF started from is a network, and no file
+    with pytest.raises(
+        UserError, match="stage 1 names none it began with"
+    ):  # what LBF started from is a network, and no file
         dense_network(stage1, {"method": "LBF", "start": "0efe552a"}, replace(RECIPE, stage2_init="in21k"), None, 0)
 
 
@@ -113,8 +141,12 @@ def test_training_lowers_the_loss_adds_no_parameter_and_resumes_to_the_same_tens
     def trained(name, after=None):
         model, objective = start_of(stage1), DFB(recipe, masks)
         if after is not None:
-            objective.after_step = lambda model, clock: (_ for _ in ()).throw(KeyboardInterrupt) if clock.step == after else None
-        return fit(model, objective, images, recipe, run=tmp_path / name, seed=1, device=CPU, save_every_s=0.0, progress=False)
+            objective.after_step = lambda model, clock: (
+                (_ for _ in ()).throw(KeyboardInterrupt) if clock.step == after else None
+            )
+        return fit(
+            model, objective, images, recipe, run=tmp_path / name, seed=1, device=CPU, save_every_s=0.0, progress=False
+        )
 
     whole = trained("whole")
     with pytest.raises(KeyboardInterrupt):
@@ -137,15 +169,28 @@ def test_masks_of_a_set_without_truth_are_refused(images):
 def test_a_foreground_only_control_never_trains_the_background(images, stage1):
     recipe = replace(RECIPE, pixel_labels="foreground")
     objective = DFB(recipe, other_masks(images, "foreground"))
-    _, placed = objective.augment(images.pixels[:8], torch.arange(8), recipe.augmentation, torch.Generator().manual_seed(0))
+    _, placed = objective.augment(
+        images.pixels[:8], torch.arange(8), recipe.augmentation, torch.Generator().manual_seed(0)
+    )
     assert set(np.unique(placed)) <= {1, IGNORE} and (placed == 1).any()
 
 
 def test_a_frozen_body_stays_as_it_was_while_the_head_learns(tmp_path, images, stage1):
     recipe = replace(RECIPE, body="frozen", bn="frozen")
     model = start_of(stage1, recipe)
-    fit(model, DFB(recipe, other_masks(images, "truth")), images, recipe, run=tmp_path, seed=0, device=CPU, progress=False)
+    fit(
+        model,
+        DFB(recipe, other_masks(images, "truth")),
+        images,
+        recipe,
+        run=tmp_path,
+        seed=0,
+        device=CPU,
+        progress=False,
+    )
     body, kept = model.body.state_dict(), stage1.body.state_dict()
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in body.items()) and model.head.weight[8].abs().sum() > 0
+    assert (
+        all(torch.equal(tensor, kept[name]) for name, tensor in body.items()) and model.head.weight[8].abs().sum() > 0
+    )
     with pytest.raises(UserError, match="body frozen needs bn frozen too"):
         replace(RECIPE, body="frozen")

@@ -10,7 +10,14 @@ TRUTH = torch.tensor([[[1, 0], [1, 0]], [[0, 0], [0, 1]]]).bool()
 
 def test_agreement_by_hand():
     got = agreement(FOUND, TRUTH)
-    assert got == {"iou": 0.5, "precision": 2 / 3, "recall": 2 / 3, "mean_image_iou": (1 / 3 + 1) / 2, "foreground_share": 0.375, "true_share": 0.375}
+    assert got == {
+        "iou": 0.5,
+        "precision": 2 / 3,
+        "recall": 2 / 3,
+        "mean_image_iou": (1 / 3 + 1) / 2,
+        "foreground_share": 0.375,
+        "true_share": 0.375,
+    }
 
 
 def test_no_mask_at_all_is_no_division_by_zero():
@@ -19,7 +26,12 @@ def test_no_mask_at_all_is_no_division_by_zero():
 
 
 def test_boxes_are_inclusive_and_scale_with_the_mask():
-    assert box_masks([[1, 0, 2, 1]], 4, (4, 4))[0].int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert box_masks([[1, 0, 2, 1]], 4, (4, 4))[0].int().tolist() == [
+        [0, 1, 1, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
     assert torch.equal(box_masks([[1, 0, 2, 1]], 4, (8, 8)), box_masks([[2, 0, 5, 3]], 8, (8, 8)))
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
+from common.scorers.arrays import Features, Head
 from dfb.score import MOST_OOD, BackgroundOnly, JointScorer, background_score, guard_fires, guarded_log
 
 CASES = {"A": [4, 1, 0, 2], "B": [1, 0.5, 0, 6], "C": [5, 0, 1, -1]}  # three foreground logits and S_b
@@ -60,13 +60,19 @@ def test_other_scores_joined_by_hand(foreground, sign, expected):
 
 def test_guarded_logs_by_hand():
     background = np.array([2.0, 6, -1])
-    expected = {"clamp": [0.693147, 1.791759, -13.815511], "softplus": [0.754679, 1.792172, -1.160716], "sigmoid": [-0.126928, -0.002476, -1.313262]}
+    expected = {
+        "clamp": [0.693147, 1.791759, -13.815511],
+        "softplus": [0.754679, 1.792172, -1.160716],
+        "sigmoid": [-0.126928, -0.002476, -1.313262],
+    }
     for guard, values in expected.items():
         assert guarded_log(background, guard).tolist() == pytest.approx(values, abs=1e-6)
 
 
 def test_over_all_logits_by_hand():
-    assert JointScorer("msp", fg_logits="all", log_guard="sigmoid").fit(None, None)(TEST)[1] == pytest.approx(0.006649 - 0.002476, abs=1e-6)
+    assert JointScorer("msp", fg_logits="all", log_guard="sigmoid").fit(None, None)(TEST)[1] == pytest.approx(
+        0.006649 - 0.002476, abs=1e-6
+    )
     energy = JointScorer("energy", fg_logits="all", temperature=1.0, sign="minus").fit(None, None)(TEST)
     assert (energy + TEST.logits[:, 3]).tolist() == pytest.approx([4.185182, 6.013216, 5.027160], abs=1e-6)
 
@@ -92,7 +98,9 @@ def test_background_score_is_the_last_logit_and_touches_no_foreground_score():
         assert np.allclose(plain(TEST), plain(moved), atol=1e-9)
 
 
-@pytest.mark.parametrize(("sign", "expected"), [("plus", [2, 6, -1]), ("minus", [-2, -6, 1]), ("two_sided", [-2 / 3, -2, -8 / 3])])
+@pytest.mark.parametrize(
+    ("sign", "expected"), [("plus", [2, 6, -1]), ("minus", [-2, -6, 1]), ("two_sided", [-2 / 3, -2, -8 / 3])]
+)
 def test_background_alone(sign, expected):
     assert BackgroundOnly(sign).fit(TRAIN, None)(TEST).tolist() == pytest.approx(expected)
 
@@ -115,8 +123,12 @@ def test_raw_logs_that_do_not_exist_rank_as_most_ood(sign):
 
 def test_what_the_temperature_divides():
     assert joint("energy", logit_combine="none") == pytest.approx([6.065884, 7.680270, 4.024745], abs=1e-6)
-    assert joint("energy", logit_combine="both_over_T") == pytest.approx([v / 2.5 for v in (6.065884, 7.680270, 4.024745)], abs=1e-6)
-    assert joint("msp", softmax_T="log_over_T") == pytest.approx([0.936240 + 0.693147 / 2.5, 0.506480 + 1.791759 / 2.5, 0.975559 - 13.815511 / 2.5], abs=1e-5)
+    assert joint("energy", logit_combine="both_over_T") == pytest.approx(
+        [v / 2.5 for v in (6.065884, 7.680270, 4.024745)], abs=1e-6
+    )
+    assert joint("msp", softmax_T="log_over_T") == pytest.approx(
+        [0.936240 + 0.693147 / 2.5, 0.506480 + 1.791759 / 2.5, 0.975559 - 13.815511 / 2.5], abs=1e-5
+    )
 
 
 def test_a_score_of_neither_family_is_standardised_on_training_images():
@@ -125,7 +137,9 @@ def test_a_score_of_neither_family_is_standardised_on_training_images():
     test = Features(rng.normal(0, 1, (9, 4)), rng.normal(2, 1, (9, 4)))
     knn = scorer("knn:k=3")
     s_h = knn.fit(train, None)
-    z = (s_h(test) - s_h(train).mean()) / s_h(train).std() - (test.logits[:, -1] - train.logits[:, -1].mean()) / train.logits[:, -1].std() / 2.5
+    z = (s_h(test) - s_h(train).mean()) / s_h(train).std() - (
+        test.logits[:, -1] - train.logits[:, -1].mean()
+    ) / train.logits[:, -1].std() / 2.5
     made = JointScorer(knn, sign="minus")
     assert made.resolved_branch == "standardised" and np.allclose(made.fit(train, None)(test), z)
 
@@ -147,8 +161,13 @@ def test_vim_can_take_its_origin_from_all_head_rows():
     train = Features(h, h @ head.weight.T + head.bias, rng.integers(0, 3, 80))
     u = -np.linalg.pinv(head.weight) @ head.bias
     small = Features(h, train.logits[:, :3], train.labels)
-    expected = scorer("vim:D=2").fit(small, Head(head.weight[:3], -head.weight[:3] @ u))(small)  # K rows with the origin of K + 1
-    got = {rows: JointScorer(scorer("vim:D=2"), vim_head=rows).fit(train, head)(train) - train.logits[:, 3] / 2.5 for rows in ("all", "first_k")}
+    expected = scorer("vim:D=2").fit(small, Head(head.weight[:3], -head.weight[:3] @ u))(
+        small
+    )  # K rows with the origin of K + 1
+    got = {
+        rows: JointScorer(scorer("vim:D=2"), vim_head=rows).fit(train, head)(train) - train.logits[:, 3] / 2.5
+        for rows in ("all", "first_k")
+    }
     assert np.allclose(got["all"], expected) and not np.allclose(got["first_k"], expected)
 
 
@@ -160,7 +179,9 @@ def test_bad_input_is_refused():
         JointScorer("msp", sign="best")
     with pytest.raises(UserError, match="log_guard must be one of clamp, softplus, sigmoid, raw, got 'abs'"):
         JointScorer("msp", log_guard="abs")
-    with pytest.raises(UserError, match="fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for KNN"):
+    with pytest.raises(
+        UserError, match="fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for KNN"
+    ):
         JointScorer("knn", fg_logits="all")
     with pytest.raises(UserError, match="sign two_sided, branch softmax needs features of ID training images"):
         JointScorer("msp", sign="two_sided").fit(None, None)

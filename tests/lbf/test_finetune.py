@@ -6,11 +6,12 @@ import torch
 
 from common.backbones import build
 from common.checkpoint import load, weights_digest
+from common.cli.errors import UserError
 from common.data import shapes
 from common.data.masks import true_masks
-from common.cli.errors import UserError
-from common.training.objective import Batch, Clock, CrossEntropy
+from common.objectives.cross_entropy import CrossEntropy
 from common.training.engine import fit
+from common.training.objective import Batch, Clock
 from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
 from lbf.locations import random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss
@@ -44,7 +45,13 @@ def clock(seed=0):
 def test_presets_hold_the_papers_values(name, epochs, lr, delta, mu):
     recipe = PRESETS[name]
     assert (recipe.epochs, recipe.lr, recipe.delta, recipe.mu, recipe.lam) == (epochs, lr, delta, mu, 1.0)
-    assert (recipe.momentum, recipe.weight_decay, recipe.drops, recipe.jitter, recipe.flip) == (0.9, 1e-4, (0.5,), False, True)
+    assert (recipe.momentum, recipe.weight_decay, recipe.drops, recipe.jitter, recipe.flip) == (
+        0.9,
+        1e-4,
+        (0.5,),
+        False,
+        True,
+    )
 
 
 def test_the_step_is_cross_entropy_plus_lambda_times_eq6(images):
@@ -60,19 +67,49 @@ def test_the_step_is_cross_entropy_plus_lambda_times_eq6(images):
 
 def test_with_lambda_zero_the_run_is_plain_cross_entropy_bit_for_bit(tmp_path, images):
     ends = []
-    for name, make in (("control", lambda model: LBF(replace(RECIPE, lam=0.0), model)), ("plain", lambda model: CrossEntropy())):
+    for name, make in (
+        ("control", lambda model: LBF(replace(RECIPE, lam=0.0), model)),
+        ("plain", lambda model: CrossEntropy()),
+    ):
         model = network()
-        ends.append(weights_digest(fit(model, make(model), images, RECIPE, run=tmp_path / name, seed=0, device=CPU, progress=False)))
+        ends.append(
+            weights_digest(
+                fit(model, make(model), images, RECIPE, run=tmp_path / name, seed=0, device=CPU, progress=False)
+            )
+        )
     assert ends[0] == ends[1]
 
 
 def test_the_penalty_changes_the_run_and_its_log_says_what_was_selected(tmp_path, images):
     control, model = network(), network()
-    fit(model, LBF(replace(RECIPE, mu=0.1), model), images, RECIPE, run=tmp_path / "lbf", seed=0, device=CPU, progress=False)
-    fit(control, LBF(replace(RECIPE, lam=0.0), control), images, RECIPE, run=tmp_path / "control", seed=0, device=CPU, progress=False)
+    fit(
+        model,
+        LBF(replace(RECIPE, mu=0.1), model),
+        images,
+        RECIPE,
+        run=tmp_path / "lbf",
+        seed=0,
+        device=CPU,
+        progress=False,
+    )
+    fit(
+        control,
+        LBF(replace(RECIPE, lam=0.0), control),
+        images,
+        RECIPE,
+        run=tmp_path / "control",
+        seed=0,
+        device=CPU,
+        progress=False,
+    )
     assert weights_digest(model) != weights_digest(control)
     line = json.loads((tmp_path / "lbf" / "log.jsonl").read_text())
-    assert 0 < line["selected_share"] < 1 and line["lff"] > 0 and 0 <= line["images_all_selected"] <= 1 and line["norm_selected"] > 0
+    assert (
+        0 < line["selected_share"] < 1
+        and line["lff"] > 0
+        and 0 <= line["images_all_selected"] <= 1
+        and line["norm_selected"] > 0
+    )
 
 
 def test_a_frozen_selector_is_left_as_it_was_and_equals_live_at_the_start(images):
@@ -91,7 +128,10 @@ def test_a_frozen_selector_is_left_as_it_was_and_equals_live_at_the_start(images
         for p in model.parameters():
             p -= 0.5 * p.grad
     assert weights_digest(frozen._frozen[0]) == before
-    assert not torch.equal(LBF(RECIPE, model).select(model, model.feature_map(batch.flat), batch, clock()), frozen.select(model, model.feature_map(batch.flat), batch, clock()))
+    assert not torch.equal(
+        LBF(RECIPE, model).select(model, model.feature_map(batch.flat), batch, clock()),
+        frozen.select(model, model.feature_map(batch.flat), batch, clock()),
+    )
 
 
 def test_random_locations_are_as_many_in_every_image(images):
@@ -120,7 +160,10 @@ def test_locations_by_class_map_and_by_masks_by_hand():
     feature_map[1, 0] = torch.tensor([[4.0, 1.9], [2, -1]])
     labels, draw = torch.tensor([0, 1]), torch.Generator()
     cam = select_locations("cam", model, feature_map, labels, 0.5, None, draw)
-    assert cam.tolist() == [[[True, True], [True, True]], [[False, True], [False, True]]]  # no peak: no object; half the maximum is object
+    assert cam.tolist() == [
+        [[True, True], [True, True]],
+        [[False, True], [False, True]],
+    ]  # no peak: no object; half the maximum is object
     masks = torch.zeros(2, 4, 4, dtype=torch.bool)
     masks[0, :2, :1], masks[1, :1, 2] = True, True  # half of the first cell; a quarter of the second
     found = select_locations("masks", model, feature_map, labels, 0.5, masks, draw)
@@ -132,23 +175,36 @@ def test_masks_are_cropped_and_mirrored_with_their_images(images):
     objective = LBF(replace(RECIPE, locations="truth"), network(), true_masks(images))
     pixels = (255 * masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8)
     index = torch.arange(16, 32)
-    placed, found = objective.augment(pixels[index], index, replace(RECIPE, jitter=True).augmentation, torch.Generator().manual_seed(4))
+    placed, found = objective.augment(
+        pixels[index], index, replace(RECIPE, jitter=True).augmentation, torch.Generator().manual_seed(4)
+    )
     plain, found_again = objective.augment(pixels[index], index, RECIPE.augmentation, torch.Generator().manual_seed(4))
-    assert torch.equal(plain[:, 0] >= 0.5, found) and torch.equal(found, found_again) and not torch.equal(found, masks[index])
+    assert (
+        torch.equal(plain[:, 0] >= 0.5, found)
+        and torch.equal(found, found_again)
+        and not torch.equal(found, masks[index])
+    )
     model = network()
     loss, logs = objective(model, Batch(placed.unsqueeze(0), images.labels[index], index, found), clock())
-    assert logs["selected_share"][0] == (torch.nn.functional.avg_pool2d(found.float()[:, None], 8) < 0.5).sum() and loss.isfinite()
+    assert (
+        logs["selected_share"][0] == (torch.nn.functional.avg_pool2d(found.float()[:, None], 8) < 0.5).sum()
+        and loss.isfinite()
+    )
 
 
 def test_masks_of_others_and_masks_without_a_use_are_refused(images, tmp_path):
     model = network()
-    with pytest.raises(UserError, match="--masks DIR goes with --locations masks, and only with it; got locations background"):
+    with pytest.raises(
+        UserError, match="--masks DIR goes with --locations masks, and only with it; got locations background"
+    ):
         location_masks(RECIPE, tmp_path, images, model)
     with pytest.raises(UserError, match="got locations masks"):
         location_masks(replace(RECIPE, locations="masks"), None, images, model)
     with pytest.raises(UserError, match="no masks in"):
         location_masks(replace(RECIPE, locations="masks"), tmp_path, images, model)
-    assert location_masks(RECIPE, None, images, model) is None and torch.equal(location_masks(replace(RECIPE, locations="truth"), None, images, model).rows(torch.arange(48)), images.masks)
+    assert location_masks(RECIPE, None, images, model) is None and torch.equal(
+        location_masks(replace(RECIPE, locations="truth"), None, images, model).rows(torch.arange(48)), images.masks
+    )
 
 
 def test_logged_numbers_of_a_selection_worked_by_hand():

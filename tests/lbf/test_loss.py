@@ -83,11 +83,16 @@ def test_eq6_gives_the_hand_worked_losses(delta, mu, batch, image):
 
 def gradient(delta, reduction="batch", feature_map=MAP):
     z = feature_map.clone().requires_grad_()
-    (g,) = torch.autograd.grad(background_norm_loss(z, background_mask(local_logits(z), LABELS, delta), 1.0, reduction), z)
+    (g,) = torch.autograd.grad(
+        background_norm_loss(z, background_mask(local_logits(z), LABELS, delta), 1.0, reduction), z
+    )
     return g
 
 
-@pytest.mark.parametrize("reduction, values", [("batch", (0.333333, 0.105409, 0.316228, 0.333333)), ("image", (0.25, 0.079057, 0.237171, 0.5))])
+@pytest.mark.parametrize(
+    "reduction, values",
+    [("batch", (0.333333, 0.105409, 0.316228, 0.333333)), ("image", (0.25, 0.079057, 0.237171, 0.5))],
+)
 def test_eq6_has_the_hand_worked_gradient(reduction, values):
     expected = torch.zeros_like(MAP)
     expected[0, 1, 0, 1], expected[0, 0, 1, 0], expected[0, 1, 1, 0], expected[1, 0, 1, 0] = values
@@ -200,5 +205,9 @@ def test_an_unknown_reduction_is_refused():
 def test_the_l1_norm_is_scaled_to_stay_below_l2():
     maps = torch.tensor([3.0, -4, 0, 0], dtype=F64).view(1, 4, 1, 1)
     everywhere = torch.ones(1, 1, 1, dtype=torch.bool)
-    assert background_norm_loss(maps, everywhere, 1.0, norm="l1").item() == pytest.approx(2.5) and background_norm_loss(maps, everywhere, 1.0).item() == pytest.approx(4.0)
-    assert local_norms(torch.full((1, 9, 1, 1), 2.0), "l1").item() == pytest.approx(local_norms(torch.full((1, 9, 1, 1), 2.0)).item())
+    assert background_norm_loss(maps, everywhere, 1.0, norm="l1").item() == pytest.approx(2.5) and background_norm_loss(
+        maps, everywhere, 1.0
+    ).item() == pytest.approx(4.0)
+    assert local_norms(torch.full((1, 9, 1, 1), 2.0), "l1").item() == pytest.approx(
+        local_norms(torch.full((1, 9, 1, 1), 2.0)).item()
+    )

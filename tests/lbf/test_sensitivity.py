@@ -9,7 +9,14 @@ from lbf.sensitivity import AXES, draw, points
 
 
 def row(auroc, seed=0, ood_set="svhn", scorer="energy", **recipe):
-    return {"seed": str(seed), "ood_set": ood_set, "scorer": scorer, "auroc": str(auroc), "id_accuracy": "0.9", "recipe": json.dumps({"delta": 0.1, "mu": 1.0, "lam": 1.0} | recipe)}
+    return {
+        "seed": str(seed),
+        "ood_set": ood_set,
+        "scorer": scorer,
+        "auroc": str(auroc),
+        "id_accuracy": "0.9",
+        "recipe": json.dumps({"delta": 0.1, "mu": 1.0, "lam": 1.0} | recipe),
+    }
 
 
 ROWS = [
@@ -22,12 +29,18 @@ def test_one_parameter_at_a_time_the_others_at_their_defaults():
     found, default = points(ROWS)
     assert default == {"delta": 0.1, "mu": 1.0, "lam": 1.0}
     assert set(found) == {("delta", 0.1), ("mu", 1.0), ("mu", 2.0), ("lam", 1.0), ("lam", 0.0)}
-    assert found["mu", 1.0]["energy"] == pytest.approx([0.7, 0.8]) and found["mu", 2.0]["energy"] == [0.5] and found["lam", 0.0]["energy"] == [0.4]
+    assert (
+        found["mu", 1.0]["energy"] == pytest.approx([0.7, 0.8])
+        and found["mu", 2.0]["energy"] == [0.5]
+        and found["lam", 0.0]["energy"] == [0.4]
+    )
 
 
 def test_each_parameter_has_a_panel_with_its_name_and_unit():
     figure = draw(*points(ROWS), ["energy"])
-    assert [panel.get_xlabel() for panel in figure.axes[3:]] == list(AXES.values()) and figure.axes[0].get_ylabel() == "mean AUROC (%)"
+    assert [panel.get_xlabel() for panel in figure.axes[3:]] == list(AXES.values()) and figure.axes[
+        0
+    ].get_ylabel() == "mean AUROC (%)"
 
 
 def test_rows_of_other_networks_are_refused():

@@ -2,10 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from common.backbones import BACKBONES, BIT, build
+from common.backbones import BACKBONES, build
+from common.backbones.weights import BIT
 from common.cli.errors import UserError
 
-MAPS = {"resnet8": (48, 6), "resnet18": (32, 4), "resnet34": (32, 4), "wrn28-10": (32, 8), "resnet50": (64, 2), "bit-r50x1": (64, 2), "timm:resnet10t": (64, 2)}
+MAPS = {
+    "resnet8": (48, 6),
+    "resnet18": (32, 4),
+    "resnet34": (32, 4),
+    "wrn28-10": (32, 8),
+    "resnet50": (64, 2),
+    "bit-r50x1": (64, 2),
+    "timm:resnet10t": (64, 2),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,10 @@ def test_the_papers_maps_have_the_papers_sizes(networks, name, channels, side):
         assert model.feature_map(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape[1:] == (channels, side, side)
 
 
-@pytest.mark.parametrize("name, blocks", [("resnet8", 3), ("resnet18", 8), ("resnet34", 16), ("wrn28-10", 12), ("resnet50", 16), ("bit-r50x1", 16)])
+@pytest.mark.parametrize(
+    "name, blocks",
+    [("resnet8", 3), ("resnet18", 8), ("resnet34", 16), ("wrn28-10", 12), ("resnet50", 16), ("bit-r50x1", 16)],
+)
 def test_every_residual_block_is_listed(networks, name, blocks):
     assert len(networks(name).blocks()) == blocks
 
@@ -69,16 +81,23 @@ def google_file(path, net):
     state, arrays = net.state_dict(), {}
     hwio = lambda name: state[name].numpy().transpose(2, 3, 1, 0)  # noqa: E731
     arrays["resnet/root_block/standardized_conv2d/kernel"] = hwio("stem.conv.weight")
-    arrays["resnet/group_norm/gamma"], arrays["resnet/group_norm/beta"] = state["norm.weight"].numpy(), state["norm.bias"].numpy()
+    arrays["resnet/group_norm/gamma"], arrays["resnet/group_norm/beta"] = (
+        state["norm.weight"].numpy(),
+        state["norm.bias"].numpy(),
+    )
     for s, stage in enumerate(net.stages):
         for b, block in enumerate(stage.blocks):
             cname = f"resnet/block{s + 1}/unit{b + 1:02d}"
             for i, letter in enumerate("abc", 1):
                 arrays[f"{cname}/{letter}/standardized_conv2d/kernel"] = hwio(f"stages.{s}.blocks.{b}.conv{i}.weight")
                 for word, kind in (("gamma", "weight"), ("beta", "bias")):
-                    arrays[f"{cname}/{letter}/group_norm/{word}"] = state[f"stages.{s}.blocks.{b}.norm{i}.{kind}"].numpy()
+                    arrays[f"{cname}/{letter}/group_norm/{word}"] = state[
+                        f"stages.{s}.blocks.{b}.norm{i}.{kind}"
+                    ].numpy()
             if block.downsample is not None:
-                arrays[f"{cname}/a/proj/standardized_conv2d/kernel"] = hwio(f"stages.{s}.blocks.{b}.downsample.conv.weight")
+                arrays[f"{cname}/a/proj/standardized_conv2d/kernel"] = hwio(
+                    f"stages.{s}.blocks.{b}.downsample.conv.weight"
+                )
     np.savez(path, **arrays)
 
 

@@ -5,8 +5,8 @@ import torch
 
 from common import checkpoint
 from common.backbones import build
-from common.cli.errors import UserError
 from common.backbones.output_stride import set_output_stride
+from common.cli.errors import UserError
 
 
 def network(name: str, **options):
@@ -15,9 +15,14 @@ def network(name: str, **options):
         return build(name, 5, **options).double().eval()
 
 
-@pytest.mark.parametrize(("name", "own", "strides"), [("resnet8", 8, (4, 2)), ("resnet18", 8, (4,)), ("resnet50", 32, (16,))])
+@pytest.mark.parametrize(
+    ("name", "own", "strides"), [("resnet8", 8, (4, 2)), ("resnet18", 8, (4,)), ("resnet50", 32, (16,))]
+)
 def test_the_finer_map_is_the_old_one_at_the_old_locations(name, own, strides):
-    model, images = network(name), torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model, images = (
+        network(name),
+        torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+    )
     with torch.no_grad():
         coarse, digest = model.feature_map(images), checkpoint.weights_digest(model)
         for stride in strides:
@@ -25,7 +30,10 @@ def test_the_finer_map_is_the_old_one_at_the_old_locations(name, own, strides):
             fine = finer.feature_map(images)
             step = own // stride
             assert fine.shape == (1, model.channels, 32 // stride, 32 // stride)
-            apart = (fine[:, :, ::step, ::step] - coarse).abs().max(), (fine[:, :, 1::step, ::step] - coarse).abs().max()
+            apart = (
+                (fine[:, :, ::step, ::step] - coarse).abs().max(),
+                (fine[:, :, 1::step, ::step] - coarse).abs().max(),
+            )
             assert apart[0] < 1e-9 * coarse.abs().max() and apart[1] > 1e-3 * coarse.std()
             assert finer.state_dict().keys() == model.state_dict().keys() and checkpoint.weights_digest(finer) != digest
 
@@ -45,7 +53,11 @@ def test_a_checkpoint_carries_its_output_stride(tmp_path):
     checkpoint.save(tmp_path / "c.pt", model, recipe={})
     again, _ = checkpoint.load(tmp_path / "c.pt")
     images = torch.rand(1, 3, 32, 32)
-    assert again.output_stride == 4 and torch.equal(again.feature_map(images), model.feature_map(images)) and again.feature_map(images).shape[-1] == 8
+    assert (
+        again.output_stride == 4
+        and torch.equal(again.feature_map(images), model.feature_map(images))
+        and again.feature_map(images).shape[-1] == 8
+    )
 
 
 @pytest.mark.parametrize(("name", "stride", "said"), [

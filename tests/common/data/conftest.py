@@ -34,7 +34,9 @@ def noise(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         cells = (4, 4) if smooth else size
         pixels = np.random.default_rng(seed).integers(0, 256, (cells[1], cells[0], 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(path, **({"quality": 90} if path.suffix != ".png" else {}))
+        Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(
+            path, **({"quality": 90} if path.suffix != ".png" else {})
+        )
         return path
 
     return write
@@ -68,7 +70,9 @@ def real_cifar10_test(tmp_path_factory) -> Path:
     place = root / "cifar-10-batches-py"
     place.mkdir()
     facts = np.load(SHARED / "cifar10" / "labels.npz")
-    batch = rebuild.cifar10_batch(b"testing batch 1 of 1", rebuild.sheets("cifar10", "test"), facts["test_labels"], facts["test_names"])
+    batch = rebuild.cifar10_batch(
+        b"testing batch 1 of 1", rebuild.sheets("cifar10", "test"), facts["test_labels"], facts["test_names"]
+    )
     (place / "test_batch").write_bytes(batch)
     (place / "batches.meta").write_bytes((SHARED / "cifar10" / "batches.meta").read_bytes())
     return root

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from common.cli.errors import UserError
 from common.data.archives import members
 from common.data.datasets import load, spec_of
 from common.data.folders import FolderImages
 from common.data.formats import EXTENSIONS, folder
 from common.data.shrink import shrink
 from common.data.transforms import Transform
-from common.cli.errors import UserError
 
 SMALL = Transform(16, "resize-crop")
 
@@ -41,10 +41,16 @@ def streamed(path):
 
 def test_a_tar_a_class_is_the_same_set_as_its_folders(both):
     unpacked, packed = (streamed(path) for path in both)
-    assert packed.names == unpacked.names and packed.classes == ("ant", "bee") and packed.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert (
+        packed.names == unpacked.names
+        and packed.classes == ("ant", "bee")
+        and packed.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    )
     assert packed.digest == unpacked.digest
     rows = torch.tensor([4, 0, 5])
-    assert torch.equal(torch.cat(list(packed.training_batches(rows, 2, 7))), torch.cat(list(unpacked.training_batches(rows, 2, 7))))
+    assert torch.equal(
+        torch.cat(list(packed.training_batches(rows, 2, 7))), torch.cat(list(unpacked.training_batches(rows, 2, 7)))
+    )
 
 
 def test_a_broken_or_compressed_tar_is_named(both):
@@ -67,9 +73,15 @@ def test_a_smaller_copy_has_the_side_asked_for_and_another_digest_that_says_why(
     sizes = [Image.open(path).size for path in sorted((copy / "ant").iterdir())]
     assert sizes == [(48, 32), (49, 32), (50, 32)]
     original, small = (load(f"folder:{path}", "train", root=tmp_path, transform=SMALL) for path in (both[form], copy))
-    assert small.digest != original.digest and small.facts["shrunk"]["short_side"] == 32 and "shrunk" not in original.facts
+    assert (
+        small.digest != original.digest and small.facts["shrunk"]["short_side"] == 32 and "shrunk" not in original.facts
+    )
     (copy / "bee" / "bee_1.JPEG").unlink()
-    assert shrink(spec, tmp_path, tmp_path / "small", 32, progress=False) == {"shrunk": 1, "copied": 0, "there already": 5}
+    assert shrink(spec, tmp_path, tmp_path / "small", 32, progress=False) == {
+        "shrunk": 1,
+        "copied": 0,
+        "there already": 5,
+    }
     with pytest.raises(UserError, match="holds a copy made with"):
         shrink(spec, tmp_path, tmp_path / "small", 24, progress=False)
 

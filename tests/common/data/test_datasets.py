@@ -7,6 +7,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from common.cli.errors import UserError
 from common.data import datasets
 from common.data.datasets import SPECS, check_ood, load, parse, spec_of, title
 from common.data.encodings import re_encoded
@@ -14,19 +15,28 @@ from common.data.folders import FolderImages
 from common.data.formats import draw
 from common.data.images import Images
 from common.data.transforms import DFB, Transform
-from common.cli.errors import UserError
 
 STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
 
 
 def test_the_table_has_every_set_and_its_counts():
-    assert list(SPECS) == (
-        "cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365 imagenet100 imagenet100-mcm imagenet1k "
-        "inaturalist sun places imagenet_o textures-10 miniplaces-2500 tiny-imagenet-boxes"
-    ).split()
+    assert (
+        list(SPECS)
+        == (
+            "cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365 imagenet100 imagenet100-mcm imagenet1k "
+            "inaturalist sun places imagenet_o textures-10 miniplaces-2500 tiny-imagenet-boxes"
+        ).split()
+    )
     counts = {name: spec.counts.get("test") for name, spec in SPECS.items()}
-    assert counts["svhn"] == 26_032 and counts["isun"] == 8_925 and counts["textures"] == 5_640 and counts["imagenet_o"] == 2_000
-    assert {counts[name] for name in ("cifar10", "lsun_crop", "lsun_resize", "places365", "inaturalist", "sun", "places")} == {10_000}
+    assert (
+        counts["svhn"] == 26_032
+        and counts["isun"] == 8_925
+        and counts["textures"] == 5_640
+        and counts["imagenet_o"] == 2_000
+    )
+    assert {
+        counts[name] for name in ("cifar10", "lsun_crop", "lsun_resize", "places365", "inaturalist", "sun", "places")
+    } == {10_000}
 
 
 def test_stand_ins_never_bear_a_benchmarks_name():
@@ -38,7 +48,10 @@ def test_stand_ins_never_bear_a_benchmarks_name():
 @pytest.mark.parametrize("kind", ["CIFAR10", "CIFAR100"])
 def test_cifars_checksums_are_torchvisions(kind):
     theirs, ours = getattr(torchvision.datasets, kind), SPECS[kind.lower()]
-    listed = dict(theirs.train_list + theirs.test_list) | {theirs.meta["filename"]: theirs.meta["md5"], theirs.filename: theirs.tgz_md5}
+    listed = dict(theirs.train_list + theirs.test_list) | {
+        theirs.meta["filename"]: theirs.meta["md5"],
+        theirs.filename: theirs.tgz_md5,
+    }
     assert ours.md5s == listed and ours.urls == (theirs.url,)
 
 
@@ -51,7 +64,9 @@ def test_svhns_and_textures_checksums_are_torchvisions():
 @pytest.mark.parametrize("name", SPECS)
 def test_a_checksum_is_named_with_its_source_and_an_absent_set_says_how_to_get_it(name, tmp_path):
     spec = SPECS[name]
-    assert bool(spec.md5s) == bool(spec.md5_source) and all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in spec.md5s.values())
+    assert bool(spec.md5s) == bool(spec.md5_source) and all(
+        re.fullmatch("[0-9a-f]{32}", md5) for md5 in spec.md5s.values()
+    )
     assert spec.urls or spec.by_hand
     with pytest.raises(UserError) as error:
         load(name, list(spec.counts)[-1], root=tmp_path)
@@ -69,7 +84,11 @@ def test_names_carry_options_and_paths():
     [
         ("sun397", "test", r"unknown data set 'sun397'; known: cifar10, cifar100, .*folder:PATH"),
         ("isun", "train", r"isun has no split 'train'; it has test"),
-        ("tiny-imagenet-boxes", "test", r"tiny-imagenet-boxes has no split 'test'; it has boxes; it is for localisation only and cannot be an OOD set"),
+        (
+            "tiny-imagenet-boxes",
+            "test",
+            r"tiny-imagenet-boxes has no split 'test'; it has boxes; it is for localisation only and cannot be an OOD set",
+        ),
         ("svhn:m=5", "test", r"svhn takes the options n, encode, got 'm'"),
         ("svhn:n=ten", "test", r"svhn: n must be a whole number, got 'ten'"),
         ("textures:n=5", "test", r"textures takes no option, got 'n'"),
@@ -124,7 +143,13 @@ def test_a_loaded_set_says_what_it_is(noise, small, tmp_path):
     images = load("textures-10", "test", root=tmp_path)
     assert isinstance(images, Images) and images.size_px == (32, 32) and len(images) == 4 and images.labels is None
     transform = {"size_px": 32, "rule": "resize-crop", "resize_px": 32, "interpolation": "bilinear"}
-    assert images.facts == {"set": "Textures-10 (stand-in)", "split": "test", "encoding": "WEBP", "transform": transform, "benchmark": False}
+    assert images.facts == {
+        "set": "Textures-10 (stand-in)",
+        "split": "test",
+        "encoding": "WEBP",
+        "transform": transform,
+        "benchmark": False,
+    }
     assert load("textures-10", "test", root=tmp_path, transform=DFB).size_px == (128, 128)
 
 
@@ -152,7 +177,12 @@ def test_a_part_of_an_unlabelled_set_is_the_published_draw(noise, small, tmp_pat
         noise(f"isun/{k}.jpeg", seed=k)
     whole, part = load("isun", "test", root=tmp_path), load("isun", "test", root=tmp_path, limit=4, seed=5)
     assert torch.equal(part.pixels, whole.pixels[draw([f"{k}.jpeg" for k in range(9)], 4, 5)])
-    assert part.facts["limit"] == 4 and part.facts["limit_seed"] == 5 and not part.facts["benchmark"] and whole.facts["benchmark"]
+    assert (
+        part.facts["limit"] == 4
+        and part.facts["limit_seed"] == 5
+        and not part.facts["benchmark"]
+        and whole.facts["benchmark"]
+    )
     assert load("isun", "test", root=tmp_path, limit=9).digest == whole.digest
 
 
@@ -195,7 +225,9 @@ def test_boxes_go_with_their_images(noise, small, tmp_path):
     for k in range(2):
         noise(f"tiny-imagenet-boxes/images/val_{k}.JPEG", size=(64, 64), seed=k)
     header = "file,wordnet_id,cifar10_class,x0,y0,x1,y1"
-    (tmp_path / "tiny-imagenet-boxes" / "boxes.csv").write_text(f"{header}\nval_1.JPEG,n1,bird,0,19,63,47\nval_0.JPEG,n2,truck,1,2,3,4\n")
+    (tmp_path / "tiny-imagenet-boxes" / "boxes.csv").write_text(
+        f"{header}\nval_1.JPEG,n1,bird,0,19,63,47\nval_0.JPEG,n2,truck,1,2,3,4\n"
+    )
     images = load("tiny-imagenet-boxes", "boxes", root=tmp_path)
     assert images.size_px == (64, 64) and images.facts["boxes"] == [[0, 19, 63, 47], [1, 2, 3, 4]]
     assert [images.classes[label] for label in images.labels] == ["bird", "truck"]
@@ -216,7 +248,9 @@ def without_training_batches(monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "train_list", [])
 
 
-def test_cifar10s_test_set_is_torchvisions_and_its_control_sets_follow_from_it(real_cifar10_test, without_training_batches):
+def test_cifar10s_test_set_is_torchvisions_and_its_control_sets_follow_from_it(
+    real_cifar10_test, without_training_batches
+):
     theirs = torchvision.datasets.CIFAR10(str(real_cifar10_test), train=False, download=False)
     ours = load("cifar10", "test", root=real_cifar10_test)
     assert np.array_equal(ours.pixels.permute(0, 2, 3, 1).numpy(), theirs.data)
@@ -225,7 +259,11 @@ def test_cifar10s_test_set_is_torchvisions_and_its_control_sets_follow_from_it(r
     plain = load("cifar10", "test", root=real_cifar10_test, limit=50)
     expected = re_encoded(plain.pixels.permute(0, 2, 3, 1).numpy(), "jpeg75")
     assert np.array_equal(part.pixels.permute(0, 2, 3, 1).numpy(), expected) and torch.equal(part.labels, plain.labels)
-    assert part.facts["set"] == "CIFAR-10 (encode=jpeg75)" and part.facts["encoding"] == "jpeg75" and not part.facts["benchmark"]
+    assert (
+        part.facts["set"] == "CIFAR-10 (encode=jpeg75)"
+        and part.facts["encoding"] == "jpeg75"
+        and not part.facts["benchmark"]
+    )
     large = load("cifar10", "test", root=real_cifar10_test, limit=50, transform=Transform(40, "squeeze"))
     assert torch.equal(large.labels, plain.labels) and large.size_px == (40, 40)
 
@@ -234,7 +272,9 @@ def test_cifar10s_test_set_is_torchvisions_and_its_control_sets_follow_from_it(r
 def test_all_of_cifar10_is_torchvisions(whole_cifar10, split):
     theirs = torchvision.datasets.CIFAR10(str(whole_cifar10), train=split == "train", download=False)
     ours = load("cifar10", split, root=whole_cifar10)
-    assert np.array_equal(ours.pixels.permute(0, 2, 3, 1).numpy(), theirs.data) and ours.labels.tolist() == theirs.targets
+    assert (
+        np.array_equal(ours.pixels.permute(0, 2, 3, 1).numpy(), theirs.data) and ours.labels.tolist() == theirs.targets
+    )
 
 
 def test_real_isun_and_the_stand_in_load(real_folders):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.encodings import parse_encoding, re_encoded
 from common.cli.errors import UserError
+from common.data.encodings import parse_encoding, re_encoded
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from common.cli.errors import UserError
 from common.data.datasets import SPECS
 from common.data.fetch import download, fetch, unpack
-from common.cli.errors import UserError
 
 CONTENT = bytes(range(256)) * 800
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -106,7 +106,10 @@ def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(server, tmp_path):
 def test_a_dead_link_says_where_to_put_the_file(server, tmp_path):
     spec = replace(SPECS["isun"], urls=(server.url("gone/iSUN.tar.gz"),))
     wanted = tmp_path / ".downloads" / "iSUN.tar.gz"
-    with pytest.raises(UserError, match=f"^isun: .*gone/iSUN.tar.gz answers 404 .*; or put iSUN.tar.gz at {wanted} yourself and fetch again$"):
+    with pytest.raises(
+        UserError,
+        match=f"^isun: .*gone/iSUN.tar.gz answers 404 .*; or put iSUN.tar.gz at {wanted} yourself and fetch again$",
+    ):
         fetch(spec, tmp_path)
 
 
@@ -116,7 +119,10 @@ def test_a_host_that_does_not_answer_is_named(tmp_path):
 
 
 def test_a_set_behind_a_login_says_what_to_get_and_where_to_put_it(tmp_path):
-    with pytest.raises(UserError, match=f"^imagenet1k cannot be downloaded: register at https://image-net.org for ILSVRC2012_img_train.tar.*{tmp_path}/imagenet1k/train"):
+    with pytest.raises(
+        UserError,
+        match=f"^imagenet1k cannot be downloaded: register at https://image-net.org for ILSVRC2012_img_train.tar.*{tmp_path}/imagenet1k/train",
+    ):
         fetch(SPECS["imagenet1k"], tmp_path)
 
 
@@ -151,7 +157,10 @@ def test_fetch_downloads_unpacks_and_clears_up(server, tmp_path):
     spec = replace(SPECS["isun"], urls=(server.url("iSUN.tar.gz"),))
     assert fetch(spec, tmp_path) == {"iSUN.tar.gz": "no published checksum"}
     assert (tmp_path / "isun" / "iSUN" / "deep" / "b.jpeg").read_bytes() == b"2"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".downloads", "isun"] and list((tmp_path / ".downloads").iterdir()) == []
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == [".downloads", "isun"]
+        and list((tmp_path / ".downloads").iterdir()) == []
+    )
     assert fetch(spec, tmp_path) == {"iSUN.tar.gz": ""}
 
 
@@ -174,7 +183,10 @@ def test_a_single_file_is_put_in_its_folder(server, tmp_path):
 def test_both_kinds_of_archive_unpack(make, tmp_path):
     (tmp_path / "archive").write_bytes(make(("a/1.png", b"1"), ("b/2.png", b"2")))
     unpack(tmp_path / "archive", tmp_path / "set")
-    assert {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.png")} == {"a/1.png", "b/2.png"}
+    assert {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.png")} == {
+        "a/1.png",
+        "b/2.png",
+    }
 
 
 @pytest.mark.parametrize("make", [tarball, zipped])

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from common.cli.errors import UserError
 from common.data.folders import FolderImages, decode, files_digest, in_memory, random_resized_crop
 from common.data.transforms import Transform
-from common.cli.errors import UserError
 
 SMALL = Transform(16, "resize-crop")
 
@@ -16,8 +16,20 @@ SMALL = Transform(16, "resize-crop")
 def files(tmp_path):
     """Seven PNGs of several sizes and modes."""
     rng = np.random.default_rng(1)
-    for k, (width, height, mode) in enumerate([(20, 30, "RGB"), (16, 16, "RGB"), (40, 17, "L"), (16, 50, "P"), (33, 33, "RGBA"), (90, 20, "RGB"), (16, 16, "1")]):
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode).save(tmp_path / f"{k}.png")
+    for k, (width, height, mode) in enumerate(
+        [
+            (20, 30, "RGB"),
+            (16, 16, "RGB"),
+            (40, 17, "L"),
+            (16, 50, "P"),
+            (33, 33, "RGBA"),
+            (90, 20, "RGB"),
+            (16, 16, "1"),
+        ]
+    ):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode).save(
+            tmp_path / f"{k}.png"
+        )
     return tuple(sorted(tmp_path.iterdir()))
 
 

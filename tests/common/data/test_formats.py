@@ -6,9 +6,9 @@ import pytest
 import torchvision
 from PIL import Image
 
+from common.cli.errors import UserError
 from common.data import formats
 from common.data.formats import draw, folder, image_files, list_hash, svhn
-from common.cli.errors import UserError
 
 
 def test_the_draw_is_the_smallest_hashes_of_seed_slash_name():
@@ -53,7 +53,11 @@ def test_class_folders_become_labels_and_a_flat_folder_has_none(tmp_path):
         save(tmp_path / "sorted" / name)
         save(tmp_path / "flat" / name.replace("/", "_"))
     raw = folder(tmp_path / "sorted")
-    assert (raw.classes, raw.labels.tolist(), raw.names) == (("cat", "dog"), [0, 1, 1], ("cat/1.png", "dog/1.png", "dog/2.png"))
+    assert (raw.classes, raw.labels.tolist(), raw.names) == (
+        ("cat", "dog"),
+        [0, 1, 1],
+        ("cat/1.png", "dog/1.png", "dog/2.png"),
+    )
     assert folder(tmp_path / "sorted", labelled=False).labels is None
     assert folder(tmp_path / "flat").labels is None
     save(tmp_path / "sorted" / "beside.png")
@@ -93,12 +97,16 @@ def test_svhns_subset_is_the_first_of_each_digit_in_file_order(digits):
     root, pixels, labels = digits
     raw = svhn(root, "test", {"n": 20})
     first = sorted(k for digit in range(1, 11) for k in np.flatnonzero(labels == digit)[:2])
-    assert np.array_equal(raw.items, pixels.transpose(3, 0, 1, 2)[first]) and np.bincount(raw.labels).tolist() == [2] * 10
+    assert (
+        np.array_equal(raw.items, pixels.transpose(3, 0, 1, 2)[first]) and np.bincount(raw.labels).tolist() == [2] * 10
+    )
 
 
 @pytest.mark.parametrize("count", [0, 15, 50])
 def test_svhns_subset_must_fit(digits, count):
-    with pytest.raises(UserError, match=f"^svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}$"):
+    with pytest.raises(
+        UserError, match=f"^svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}$"
+    ):
         svhn(digits[0], "test", {"n": count})
 
 
@@ -113,7 +121,9 @@ def test_places365_is_drawn_from_names_without_their_folders(tmp_path, monkeypat
     assert [path.name for path in one.items] == [path.name for path in two.items] == expected
     assert one.facts["list_sha256"] == two.facts["list_sha256"] == list_hash(expected)
     (tmp_path / "one" / "places365" / names[0]).unlink()
-    with pytest.raises(UserError, match="29 images below .*places365, expected 30: a draw from another pool is another draw"):
+    with pytest.raises(
+        UserError, match="29 images below .*places365, expected 30: a draw from another pool is another draw"
+    ):
         formats.places365(tmp_path / "one", "test", {"n": 6})
 
 
@@ -121,17 +131,35 @@ def test_cifar100s_test_set_alone_says_that_the_training_set_is_missing(tmp_path
     (tmp_path / "cifar100-test").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     names = np.array([f"class {k}" for k in range(100)])
-    np.savez(tmp_path / "cifar100-test" / "cifar100-test.npz", images=pixels, fine=np.arange(6), coarse=np.zeros(6), class_names=names)
+    np.savez(
+        tmp_path / "cifar100-test" / "cifar100-test.npz",
+        images=pixels,
+        fine=np.arange(6),
+        coarse=np.zeros(6),
+        class_names=names,
+    )
     raw = formats.cifar100(tmp_path, "test", {})
-    assert np.array_equal(raw.items, pixels) and raw.labels.tolist() == [0, 1, 2, 3, 4, 5] and raw.classes[3] == "class 3"
-    with pytest.raises(UserError, match="^cifar100 train: .*cifar100-test.npz holds the test set only, expected .*cifar-100-python$"):
+    assert (
+        np.array_equal(raw.items, pixels) and raw.labels.tolist() == [0, 1, 2, 3, 4, 5] and raw.classes[3] == "class 3"
+    )
+    with pytest.raises(
+        UserError, match="^cifar100 train: .*cifar100-test.npz holds the test set only, expected .*cifar-100-python$"
+    ):
         formats.cifar100(tmp_path, "train", {})
 
 
 def test_a_changed_cifar_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="^cifar10: expected .*cifar-10-batches-py, which is not there; python -m common.data fetch cifar10$"):
+    with pytest.raises(
+        UserError,
+        match="^cifar10: expected .*cifar-10-batches-py, which is not there; python -m common.data fetch cifar10$",
+    ):
         formats.cifar10(tmp_path, "test", {})
     (tmp_path / "cifar-10-batches-py").mkdir()
-    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]}))
-    with pytest.raises(UserError, match="^cifar10: a file in .* is missing or differs from its published MD5; python -m common.data verify cifar10$"):
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(
+        pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]})
+    )
+    with pytest.raises(
+        UserError,
+        match="^cifar10: a file in .* is missing or differs from its published MD5; python -m common.data verify cifar10$",
+    ):
         formats.cifar10(tmp_path, "test", {})

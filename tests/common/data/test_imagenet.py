@@ -1,10 +1,10 @@
 import pytest
 from PIL import Image
 
+from common.cli.errors import UserError
 from common.data.datasets import load
 from common.data.formats import draw, list_hash
 from common.data.imagenet import class_list, imagenet1k, imagenet100
-from common.cli.errors import UserError
 
 NPOS, MCM = class_list("imagenet100"), class_list("imagenet100-mcm")
 
@@ -32,11 +32,17 @@ def test_labels_are_places_in_sorted_order_and_the_hash_goes_along(tmp_path):
 
 def test_a_whole_other_list_is_refused_by_name(tmp_path):
     make(tmp_path / "imagenet100" / "val", MCM)
-    with pytest.raises(UserError, match=r"not the NPOS list's 100 \(6 of the NPOS list, 100 of the MCM list\); it is imagenet100-mcm\. The lists share 6"):
+    with pytest.raises(
+        UserError,
+        match=r"not the NPOS list's 100 \(6 of the NPOS list, 100 of the MCM list\); it is imagenet100-mcm\. The lists share 6",
+    ):
         imagenet100(tmp_path, "test", {})
 
 
-@pytest.mark.parametrize("classes, said", [(NPOS[:50] + tuple(sorted(set(MCM) - set(NPOS)))[:50], "50 of the NPOS list"), (NPOS[:-1], "99 of the NPOS list")])
+@pytest.mark.parametrize(
+    "classes, said",
+    [(NPOS[:50] + tuple(sorted(set(MCM) - set(NPOS)))[:50], "50 of the NPOS list"), (NPOS[:-1], "99 of the NPOS list")],
+)
 def test_a_mixture_and_a_gap_are_refused(tmp_path, classes, said):
     make(tmp_path / "imagenet100" / "val", classes)
     with pytest.raises(UserError, match=said):
@@ -58,7 +64,9 @@ def test_a_class_missing_from_imagenet1k_is_named(tmp_path):
 def test_a_flat_validation_folder_is_answered_with_how_to_sort_it(tmp_path):
     (tmp_path / "imagenet1k" / "val").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "imagenet1k" / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(UserError, match=r'one flat folder of 1 images.*devkit.*torchvision.datasets.ImageNet\(FOLDER, split="val"\)'):
+    with pytest.raises(
+        UserError, match=r'one flat folder of 1 images.*devkit.*torchvision.datasets.ImageNet\(FOLDER, split="val"\)'
+    ):
         load("imagenet1k", "test", root=tmp_path)
 
 

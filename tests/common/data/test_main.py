@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from common.cli.errors import command
 from common.data.__main__ import main
 from common.data.datasets import SPECS
-from common.cli.errors import command
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def test_verify_prints_one_line_a_set_and_fails_on_a_fault(run, noise, small):
     assert "cifar10 is not below" in err and "no search for its images" in err
     noise("isun/2.jpeg", seed=3)
     code, out, _ = run("verify", "isun")
-    assert code == 1 and out[0].startswith("isun                 FAILED   1 files changed since the record, first 2.jpeg")
+    assert code == 1 and out[0].startswith(
+        "isun                 FAILED   1 files changed since the record, first 2.jpeg"
+    )
     assert run("verify", "isun", "--record")[0] == 0 and run("verify", "isun")[0] == 0
 
 
@@ -52,7 +54,12 @@ def test_an_absent_set_is_a_fault_only_where_it_was_asked_for(run):
 
 def test_bad_names_give_one_line_and_code_two(run):
     code, out, err = run("verify", "texture")
-    assert code == 2 and out == [] and err.startswith("error: unknown data set 'texture'; known: cifar10,") and err.count("\n") == 1
+    assert (
+        code == 2
+        and out == []
+        and err.startswith("error: unknown data set 'texture'; known: cifar10,")
+        and err.count("\n") == 1
+    )
     assert run("verify", "--id", "cifar11")[0] == 2
     code, _, err = run("fetch")
     assert code == 2 and err.startswith("error: fetch which? cifar10,")
@@ -62,8 +69,14 @@ def test_fetch_goes_on_after_a_set_that_cannot_be_fetched(run, noise, small, tmp
     small("isun", test=1)
     noise("isun/1.jpeg")
     code, out, err = run("fetch", "imagenet100", "isun")
-    assert code == 2 and err.splitlines()[-1].endswith("/imagenet1k/val") and ("error: imagenet100 cannot be downloaded: register at https://image-net.org" in err)
-    assert out[0] == "isun: iSUN.tar.gz, its content was there already" and out[1].startswith("isun                 ok ")
+    assert (
+        code == 2
+        and err.splitlines()[-1].endswith("/imagenet1k/val")
+        and ("error: imagenet100 cannot be downloaded: register at https://image-net.org" in err)
+    )
+    assert out[0] == "isun: iSUN.tar.gz, its content was there already" and out[1].startswith(
+        "isun                 ok "
+    )
     assert "recorded (first verification)" in out[1]
 
 
@@ -73,10 +86,14 @@ def test_a_record_says_what_vouched_for_the_download(run, noise, small, tmp_path
     with tarfile.open(tmp_path / "LSUN_resize.tar.gz", "w:gz") as tar:
         tar.add(content, "LSUN_resize/1.png")
     md5 = hashlib.md5((tmp_path / "LSUN_resize.tar.gz").read_bytes()).hexdigest()
-    changed = replace(SPECS["lsun_resize"], urls=((tmp_path / "LSUN_resize.tar.gz").as_uri(),), md5s={"LSUN_resize.tar.gz": md5})
+    changed = replace(
+        SPECS["lsun_resize"], urls=((tmp_path / "LSUN_resize.tar.gz").as_uri(),), md5s={"LSUN_resize.tar.gz": md5}
+    )
     monkeypatch.setitem(SPECS, "lsun_resize", changed)
     (tmp_path / ".downloads").mkdir()
-    (tmp_path / "LSUN_resize.tar.gz").rename(tmp_path / ".downloads" / "LSUN_resize.tar.gz")  # put there by hand: nothing is downloaded
+    (tmp_path / "LSUN_resize.tar.gz").rename(
+        tmp_path / ".downloads" / "LSUN_resize.tar.gz"
+    )  # put there by hand: nothing is downloaded
     code, out, _ = run("fetch", "lsun_resize")
     assert code == 0 and "recorded (from LSUN_resize.tar.gz, MD5 as published (pytorch-ood's source))" in out[1]
     assert "all files as recorded (from LSUN_resize.tar.gz, MD5 as published" in run("verify", "lsun_resize")[1][0]

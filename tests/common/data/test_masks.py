@@ -9,25 +9,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.cli.errors import UserError
 from common.data import masks as module
 from common.data.images import Images
-from common.data.masks import (
-    IGNORE,
-    JointAugmentation,
-    Placement,
-    StoredMasks,
-    check_masks,
-    draw_placement,
-    make_masks,
-    pack,
-    place_images,
-    place_masks,
-    read_masks,
-    write_manifest,
-)
-from common.cli.errors import UserError
+from common.data.masks import IGNORE, StoredMasks, check_masks, make_masks, pack, read_masks, write_manifest
+from common.training.placement import JointAugmentation, Placement, draw_placement, place_images, place_masks
 
-FACTS = {"checkpoint_sha256": "c" * 64, "data": "toys", "data_sha256": "d" * 64, "classes": 300, "recipe": {"theta": 0.5}}
+FACTS = {
+    "checkpoint_sha256": "c" * 64,
+    "data": "toys",
+    "data_sha256": "d" * 64,
+    "classes": 300,
+    "recipe": {"theta": 0.5},
+}
 
 
 def random_masks(count, height=5, width=7, seed=0):
@@ -103,9 +97,15 @@ def test_masks_of_other_images_network_classes_or_size_are_refused():
     check_masks(stored, images, "c" * 64, 300)
     with pytest.raises(UserError, match="the masks are of 300 classes, the network has 10"):
         check_masks(stored, images, "c" * 64, 10)
-    with pytest.raises(UserError, match=r"the masks are of other images \(toys, 3 images, dddddddddddd\) than toys, 3 images, eeeeeeeeeeee"):
+    with pytest.raises(
+        UserError,
+        match=r"the masks are of other images \(toys, 3 images, dddddddddddd\) than toys, 3 images, eeeeeeeeeeee",
+    ):
         check_masks(stored, Images("toys", images.pixels, digest="e" * 64), "c" * 64, 300)
-    with pytest.raises(UserError, match=r"the masks were made by another network \(cccccccccccc\) than this checkpoint \(aaaaaaaaaaaa\)"):
+    with pytest.raises(
+        UserError,
+        match=r"the masks were made by another network \(cccccccccccc\) than this checkpoint \(aaaaaaaaaaaa\)",
+    ):
         check_masks(stored, images, "a" * 64, 300)
     with pytest.raises(UserError, match="the masks are 7 x 5 pixels, the images 5 x 7"):
         check_masks(StoredMasks(stored.bits, (7, 5), FACTS), images, "c" * 64, 300)
@@ -145,7 +145,9 @@ def test_placing_equals_resizing_padding_and_cropping_one_image_at_a_time(seed, 
     place = draw_placement(4, window, JointAugmentation(), generator)
     got, labels = place_images(images, place), place_masks(masks, place)
     for row in range(4):
-        expected = plain_place(images[row], masks[row], place.size[row].tolist(), place.offset[row].tolist(), place.mirrored[row])
+        expected = plain_place(
+            images[row], masks[row], place.size[row].tolist(), place.offset[row].tolist(), place.mirrored[row]
+        )
         assert (got[row] - expected[0]).abs().max() < 1e-12 and torch.equal(labels[row], expected[1])
 
 
@@ -176,21 +178,34 @@ def test_image_and_mask_stay_together_and_one_shifted_pixel_shows():
 def test_a_mirror_alone_is_exact():
     image, mask = coordinates(6, 5)
     place = placements((6, 5, 0, 0, True))
-    assert torch.equal(place_images(image, place), image.flip(3)) and torch.equal(place_masks(mask, place), mask.flip(2).long())
+    assert torch.equal(place_images(image, place), image.flip(3)) and torch.equal(
+        place_masks(mask, place), mask.flip(2).long()
+    )
 
 
 def test_padding_is_black_and_ignored_and_never_background():
     image, mask = torch.ones(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
     place = placements((2, 2, -1, -2, False))
-    assert place_masks(mask, place)[0].tolist() == [[IGNORE] * 4, [IGNORE, IGNORE, 0, 0], [IGNORE, IGNORE, 0, 0], [IGNORE] * 4]
+    assert place_masks(mask, place)[0].tolist() == [
+        [IGNORE] * 4,
+        [IGNORE, IGNORE, 0, 0],
+        [IGNORE, IGNORE, 0, 0],
+        [IGNORE] * 4,
+    ]
     assert place_images(image, place)[0, 0].tolist() == [[0.0] * 4, [0, 0, 1, 1], [0, 0, 1, 1], [0.0] * 4]
 
 
 def test_draws_cover_the_declared_ranges_and_follow_the_generator():
     how, window = JointAugmentation(0.5, 2.0, True), (20, 10)
     place = draw_placement(4000, window, how, torch.Generator().manual_seed(1))
-    assert place.size[:, 0].min() == 10 and place.size[:, 0].max() == 40 and abs(place.mirrored.double().mean() - 0.5) < 0.05
-    assert (place.offset[:, 0] <= (place.size[:, 0] - 20).clamp_min(0)).all() and (place.offset[:, 0] >= (place.size[:, 0] - 20).clamp_max(0)).all()
+    assert (
+        place.size[:, 0].min() == 10
+        and place.size[:, 0].max() == 40
+        and abs(place.mirrored.double().mean() - 0.5) < 0.05
+    )
+    assert (place.offset[:, 0] <= (place.size[:, 0] - 20).clamp_min(0)).all() and (
+        place.offset[:, 0] >= (place.size[:, 0] - 20).clamp_max(0)
+    ).all()
     again = draw_placement(4000, window, how, torch.Generator().manual_seed(1))
     assert all(torch.equal(a, b) for a, b in zip(place, again))
     assert not draw_placement(100, window, JointAugmentation(flip=False), torch.Generator()).mirrored.any()

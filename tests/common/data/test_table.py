@@ -14,7 +14,9 @@ def test_the_page_names_every_set_url_and_checksum():
     text = page()
     for spec in SPECS.values():
         assert f"| `{spec.name}` | {spec.title} |" in text
-        assert all(f"<{url}>" in text for url in spec.urls) and all(f"MD5 `{md5}`" in text for md5 in spec.md5s.values())
+        assert all(f"<{url}>" in text for url in spec.urls) and all(
+            f"MD5 `{md5}`" in text for md5 in spec.md5s.values()
+        )
     assert "iSUN.tar.gz>, no published checksum" in text
 
 

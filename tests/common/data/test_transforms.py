@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from torchvision import transforms as T
 
-from common.data.transforms import CIFAR, DFB, IMAGENET, Transform
 from common.cli.errors import UserError
+from common.data.transforms import CIFAR, DFB, IMAGENET, Transform
 
 RNG = np.random.default_rng(0)
 
@@ -63,4 +63,8 @@ def test_bad_values_are_named(values, text):
 
 
 def test_facts_make_the_transform_again():
-    assert Transform(**IMAGENET.facts()).facts() == IMAGENET.facts() == {"size_px": 224, "rule": "resize-crop", "resize_px": 256, "interpolation": "bilinear"}
+    assert (
+        Transform(**IMAGENET.facts()).facts()
+        == IMAGENET.facts()
+        == {"size_px": 224, "rule": "resize-crop", "resize_px": 256, "interpolation": "bilinear"}
+    )

@@ -29,7 +29,13 @@ def problems(root, name="isun", **more):
 def test_an_untouched_set_passes_and_says_what_was_looked_at(isun, tmp_path):
     report = verify(SPECS["isun"], tmp_path)
     assert report.line.split()[:2] == ["isun", "ok"]
-    for said in ("test: 6 images", "size 32x32", "encoded as JPEG q90", "no published checksum", "all files as recorded (first verification)"):
+    for said in (
+        "test: 6 images",
+        "size 32x32",
+        "encoded as JPEG q90",
+        "no published checksum",
+        "all files as recorded (first verification)",
+    ):
         assert said in report.facts
 
 
@@ -76,8 +82,12 @@ def test_lsun_crop_in_lsun_resizes_place_is_caught_and_the_reverse(noise, small,
     (tmp_path / "lsun_crop").rename(tmp_path / "lsun_resize")
     (tmp_path / "kept").rename(tmp_path / "lsun_crop")
     (in_resize,), (in_crop,) = problems(tmp_path, "lsun_resize"), problems(tmp_path, "lsun_crop")
-    assert in_resize.startswith("these look like crops") and in_resize.endswith("is it lsun_crop in lsun_resize's place?")
-    assert in_crop.startswith("these look like shrunk scenes") and in_crop.endswith("is it lsun_resize in lsun_crop's place?")
+    assert in_resize.startswith("these look like crops") and in_resize.endswith(
+        "is it lsun_crop in lsun_resize's place?"
+    )
+    assert in_crop.startswith("these look like shrunk scenes") and in_crop.endswith(
+        "is it lsun_resize in lsun_crop's place?"
+    )
 
 
 def test_another_size_is_caught(isun, noise, tmp_path):
@@ -104,19 +114,27 @@ def test_images_of_the_id_test_set_are_found_whatever_their_file(isun, tmp_path,
     stranger = np.random.default_rng(7).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     shared = np.asarray(Image.open(isun[2]))[None]
     pixels = torch.from_numpy(np.concatenate([stranger, shared])).permute(0, 3, 1, 2)
-    monkeypatch.setattr(module, "load", lambda name, split, root: Images(name, pixels, facts={"transform": CIFAR.facts()}))
+    monkeypatch.setattr(
+        module, "load", lambda name, split, root: Images(name, pixels, facts={"transform": CIFAR.facts()})
+    )
     against = id_test("cifar10", tmp_path)
-    assert "1 of them are in cifar10's test set, pixel for pixel" in verify(SPECS["isun"], tmp_path, against=against).facts
+    assert (
+        "1 of them are in cifar10's test set, pixel for pixel" in verify(SPECS["isun"], tmp_path, against=against).facts
+    )
     Image.fromarray(shared[0]).save(tmp_path / "isun" / "iSUN" / "0.png")  # another file, the same pixels
     isun[0].unlink()
-    assert "2 of them are in cifar10's test set, pixel for pixel" in verify(SPECS["isun"], tmp_path, against=against).facts
+    assert (
+        "2 of them are in cifar10's test set, pixel for pixel" in verify(SPECS["isun"], tmp_path, against=against).facts
+    )
 
 
 def test_any_folder_is_verified_split_by_split(noise, tmp_path):
     for k in range(4):
         noise(f"mine/{'train' if k else 'test'}/{k}.png", size=(40, 30), seed=k)
     spec = spec_of(f"folder:{tmp_path / 'mine'}")
-    assert {"train: 3 images", "test: 1 images", "size 40x30", "encoded as PNG"} <= set(verify(spec, tmp_path / "root").facts)
+    assert {"train: 3 images", "test: 1 images", "size 40x30", "encoded as PNG"} <= set(
+        verify(spec, tmp_path / "root").facts
+    )
     (tmp_path / "mine" / "train" / "2.png").unlink()
     assert verify(spec, tmp_path / "root").problems == ["1 files gone since the record, first train/2.png"]
 
@@ -140,7 +158,9 @@ def test_a_flipped_byte_in_cifar10_differs_from_the_published_md5(real_cifar10_t
 
 
 def test_missing_cifar_batches_are_named(real_cifar10_test):
-    assert problems(real_cifar10_test, "cifar10") == ["missing: data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5"]
+    assert problems(real_cifar10_test, "cifar10") == [
+        "missing: data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5"
+    ]
 
 
 def test_the_real_isun_is_rough_and_whole(real_folders, tmp_path):

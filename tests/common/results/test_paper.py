@@ -27,7 +27,14 @@ def printed(tmp_path):
 
 
 def row(ood_set: str, fpr95: float, seed: int = 0, **changes) -> dict:
-    given = {"id_set": "cifar10", "backbone": "resnet34", "method": "pre-trained", "scorer": "msp", "benchmark": "True", "checkpoint_sha256": f"net{seed}"}
+    given = {
+        "id_set": "cifar10",
+        "backbone": "resnet34",
+        "method": "pre-trained",
+        "scorer": "msp",
+        "benchmark": "True",
+        "checkpoint_sha256": f"net{seed}",
+    }
     return given | {"ood_set": ood_set, "fpr95": fpr95, "seed": seed, "recipe": '{"epochs": 3}'} | changes
 
 
@@ -41,17 +48,29 @@ def test_paper_ours_and_gap_with_mean_and_deviation_over_seeds(printed):
     found = cells(join(printed, rows))
     assert found["MSP", "svhn"].text() == "40.00 -> 32.00 ± 2.83 (-8.00)"
     assert found["MSP", "average"].paper == 45.0, "recomputed: the printed 45.50 does not follow"
-    assert np.allclose(found["MSP", "average"].values, (40, 47)) and found["MSP", "average"].text() == "45.00 -> 43.50 ± 4.95 (-1.50)"
+    assert (
+        np.allclose(found["MSP", "average"].values, (40, 47))
+        and found["MSP", "average"].text() == "45.00 -> 43.50 ± 4.95 (-1.50)"
+    )
     assert found["MSP", "average"].note == "printed 45.50"
-    assert found["VOS", "svhn"].text() == "10.00" and found["VOS", "isun"].text() == "-" and found["VOS", "average"].text() == "-"
+    assert (
+        found["VOS", "svhn"].text() == "10.00"
+        and found["VOS", "isun"].text() == "-"
+        and found["VOS", "average"].text() == "-"
+    )
 
 
 def test_an_average_of_ours_needs_every_column_for_the_same_seeds(printed):
     assert cells(join(printed, [row("svhn", 0.3)]))["MSP", "average"].values == ()
-    assert cells(join(printed, [row("svhn", 0.3), row("svhn", 0.3, seed=1), row("isun", 0.5)]))["MSP", "average"].values == ()
+    assert (
+        cells(join(printed, [row("svhn", 0.3), row("svhn", 0.3, seed=1), row("isun", 0.5)]))["MSP", "average"].values
+        == ()
+    )
 
 
-@pytest.mark.parametrize("change", [{"benchmark": "False"}, {"backbone": "resnet18"}, {"ood_set": "isun:n=10"}, {"id_set": "shapes"}])
+@pytest.mark.parametrize(
+    "change", [{"benchmark": "False"}, {"backbone": "resnet18"}, {"ood_set": "isun:n=10"}, {"id_set": "shapes"}]
+)
 def test_what_is_not_the_benchmark_never_stands_beside_a_printed_number(printed, change):
     rows = [row("isun", 0.5) | change]
     tables = join(printed, rows)
@@ -62,8 +81,16 @@ def test_what_is_not_the_benchmark_never_stands_beside_a_printed_number(printed,
 
 def test_a_method_that_was_not_run_is_marked_and_ours_alone_comes_last(printed):
     tables = join(printed, [row("isun", 0.5, method="control")], [("control", "msp")])
-    lines = [[part.strip() for part in line.split("|")[1:-1]] for line in as_markdown(tables).splitlines() if line.startswith("|")]
-    assert [line[:3] for line in lines[2:]] == [["MSP", "msp", "reported"], ["VOS", "-", "reported"], ["control (ours only)", "msp", "1"]]
+    lines = [
+        [part.strip() for part in line.split("|")[1:-1]]
+        for line in as_markdown(tables).splitlines()
+        if line.startswith("|")
+    ]
+    assert [line[:3] for line in lines[2:]] == [
+        ["MSP", "msp", "reported"],
+        ["VOS", "-", "reported"],
+        ["control (ours only)", "msp", "1"],
+    ]
 
 
 def test_two_networks_under_one_seed_are_refused(printed):
@@ -74,7 +101,12 @@ def test_two_networks_under_one_seed_are_refused(printed):
 def test_csv_has_all_digits_and_no_time_and_latex_every_cell(printed):
     tables = join(printed, [row("isun", 1 / 3, seconds=5.0)])
     lines = list(csv.DictReader(as_csv(tables).splitlines()))
-    assert lines[1]["ours_mean"] == repr(100 * (1 / 3)) and lines[1]["n"] == "1" and "seconds" not in lines[0] and len(lines) == 6
+    assert (
+        lines[1]["ours_mean"] == repr(100 * (1 / 3))
+        and lines[1]["n"] == "1"
+        and "seconds" not in lines[0]
+        and len(lines) == 6
+    )
     assert as_csv(join(printed, [row("isun", 1 / 3, seconds=9.0)])) == as_csv(tables)
     assert r"50.00 $\to$ 33.33 (-16.67)" in as_latex(tables) and as_latex(tables).count(r"\\") == 3
 
@@ -91,7 +123,11 @@ def test_every_printed_table_is_there_with_known_scores_and_sets(method, number)
     assert len(found) == COUNTS[method][number - 1]
     assert len({(c["id_set"], c["printed"], c["ood_set"], c["metric"]) for c in found}) == len(found)
     for cell in found:
-        assert cell["scorer"] in SCORERS or cell["method"] in ("reported", "background alone") or cell["metric"] == "id_accuracy"
+        assert (
+            cell["scorer"] in SCORERS
+            or cell["method"] in ("reported", "background alone")
+            or cell["metric"] == "id_accuracy"
+        )
         assert cell["ood_set"] in SPECS or cell["ood_set"] in ("average", "")
         assert cell["value"] == "" or 0 <= float(cell["value"]) <= 100
 
@@ -103,6 +139,18 @@ def test_printed_numbers_equal_the_transcription(method, number):
         pytest.skip(f"no transcription of the papers' tables at {source}")
     names = {"aupr": "aupr_in", "accuracy": "id_accuracy", "LSUN-C": "lsun_crop", "LSUN-R": "lsun_resize"}
     plain = lambda text: "".join(letter for letter in text.lower() if letter.isalnum())  # noqa: E731
-    given = [[plain(line["id_dataset"]), plain(line["method"]), plain(names.get(line["ood_dataset"], line["ood_dataset"])), names.get(line["metric"], line["metric"]), line["value"]] for line in csv.DictReader(open(source, newline=""))]
-    ours = [[plain(cell["id_set"]), plain(cell["printed"]), plain(cell["ood_set"]), cell["metric"], cell["value"]] for cell in read_printed(ROOT / method / "paper" / f"table{number}.csv")]
+    given = [
+        [
+            plain(line["id_dataset"]),
+            plain(line["method"]),
+            plain(names.get(line["ood_dataset"], line["ood_dataset"])),
+            names.get(line["metric"], line["metric"]),
+            line["value"],
+        ]
+        for line in csv.DictReader(open(source, newline=""))
+    ]
+    ours = [
+        [plain(cell["id_set"]), plain(cell["printed"]), plain(cell["ood_set"]), cell["metric"], cell["value"]]
+        for cell in read_printed(ROOT / method / "paper" / f"table{number}.csv")
+    ]
     assert ours == given, "the same cells in the same order"

@@ -14,9 +14,10 @@ import torch
 
 from common.backbones import build
 from common.checkpoint import save
-from common.data import load
 from common.cli.errors import command
-from common.results.report import chosen, main
+from common.data import load
+from common.report import main
+from common.results.report import chosen
 
 VOID = {"meta", "img", "link", "br"}
 
@@ -43,13 +44,29 @@ def run(tmp_path_factory) -> Path:
     folder, images = tmp_path_factory.mktemp("runs") / "first", load("shapes", "train", root=Path("."), limit=64)
     torch.manual_seed(0)
     model = build("resnet8", 8, image_size=48)
-    facts = {"method": "a <b> & c", "id_set": "shapes", "classes": list(images.classes), "transform": {"size_px": 48, "rule": "none"}, "limit": 64, "seed": 0}
-    facts |= {"train_data": "shapes", "train_data_sha256": images.digest, "data_facts": {}, "preset": "shapes", "start": "from scratch"}
+    facts = {
+        "method": "a <b> & c",
+        "id_set": "shapes",
+        "classes": list(images.classes),
+        "transform": {"size_px": 48, "rule": "none"},
+        "limit": 64,
+        "seed": 0,
+    }
+    facts |= {
+        "train_data": "shapes",
+        "train_data_sha256": images.digest,
+        "data_facts": {},
+        "preset": "shapes",
+        "start": "from scratch",
+    }
     from common import evaluate
 
     save(folder / "checkpoint.pt", model, recipe={"epochs": 1}, **facts)
     (folder / "log.jsonl").write_text('{"epoch": 0, "loss": 1.0, "train_accuracy": 0.5}\n')
-    call(evaluate.main, [str(folder / "checkpoint.pt"), "--ood", "shapes-noise", "--scorers", "energy", "--limit", "20", "--quiet"])
+    call(
+        evaluate.main,
+        [str(folder / "checkpoint.pt"), "--ood", "shapes-noise", "--scorers", "energy", "--limit", "20", "--quiet"],
+    )
     return folder
 
 
@@ -67,7 +84,7 @@ def test_the_page_holds_everything_is_well_formed_and_says_the_numbers(run, tmp_
     checker = Checker()
     checker.feed(text)
     assert not checker.open and checker.loaded and all(value.startswith("data:") for value in checker.loaded)
-    assert "a &lt;b&gt; &amp; c" in text and "a <b>" not in text and "http" not in re.sub("data:[^\"]*", "", text)
+    assert "a &lt;b&gt; &amp; c" in text and "a <b>" not in text and "http" not in re.sub('data:[^"]*', "", text)
     (row,) = csv.DictReader(open(run / "results.csv", newline=""))
     assert f">{100 * float(row['auroc']):.2f}<" in text and row["checkpoint_sha256"] in text
     assert text.count("above ") == 16, "eight images of each of the two sets"
@@ -77,13 +94,21 @@ def test_the_gallery_takes_the_images_of_the_rows_and_says_where_they_stand():
     images = load("shapes", "test", root=Path("."), limit=10)
     scores = np.arange(10.0)
     first, last = chosen(images, scores, np.array([9, 0]), inside=scores)
-    assert np.array_equal(first.pixels, images.pixels[9].permute(1, 2, 0).numpy()) and (first.row, first.share) == (9, 1.0) and last.share == 0.1
+    assert (
+        np.array_equal(first.pixels, images.pixels[9].permute(1, 2, 0).numpy())
+        and (first.row, first.share) == (9, 1.0)
+        and last.share == 0.1
+    )
 
 
 def test_a_run_without_results_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         call(main, [str(tmp_path), "--out", str(tmp_path / "page.html")])
-    assert stop.value.code == 2 and "has no results.csv" in capsys.readouterr().err and not (tmp_path / "page.html").exists()
+    assert (
+        stop.value.code == 2
+        and "has no results.csv" in capsys.readouterr().err
+        and not (tmp_path / "page.html").exists()
+    )
 
 
 def test_a_browser_finds_no_error(run, tmp_path):
@@ -91,6 +116,15 @@ def test_a_browser_finds_no_error(run, tmp_path):
     if browser is None:
         pytest.skip("no Chromium on this machine")
     call(main, [str(run), "--out", str(tmp_path / "page.html"), "--scorer", "none", "--quiet"])
-    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path / 'page.html'}"]
+    words = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        f"file://{tmp_path / 'page.html'}",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert "CONSOLE" not in done.stderr and "<button>" in done.stdout, "the script ran to its end: headings are buttons"

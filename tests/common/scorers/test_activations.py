@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
 from common.scorers.activations import ASH, _nth, percentile
+from common.scorers.arrays import Features, Head
 
 RNG = np.random.default_rng(0)
 HEAD = Head(np.array([[2.0, 0], [0, 2], [-1, 1]]), np.array([0.1, -0.2, 0.3]))
@@ -67,7 +67,9 @@ def test_line_equals_the_gradient_form_image_by_image():
     for h in np.minimum(RANDOM.penultimate, 1):
         s = contributions[int((LARGE.weight @ h + LARGE.bias).argmax())]
         V = np.abs(s) * LARGE.weight
-        expected.append(lse(*((LARGE.weight * (V > np.percentile(V, 90))) @ (h * (s > np.percentile(s, 10))) + LARGE.bias)))
+        expected.append(
+            lse(*((LARGE.weight * (V > np.percentile(V, 90))) @ (h * (s > np.percentile(s, 10))) + LARGE.bias))
+        )
     np.testing.assert_allclose(scorer("line:p_a=10").fit(RANDOM, LARGE)(RANDOM), expected, rtol=1e-10)
 
 
@@ -90,12 +92,18 @@ def test_without_shaping_energy_is_left():
     for name in ("react:c=1e9", "react:percentile=100", "ash-p:percentile=0"):
         np.testing.assert_allclose(scorer(name).fit(RANDOM, LARGE)(RANDOM), energy, rtol=1e-12)
     stretched = of(RANDOM.penultimate * np.e, LARGE)
-    np.testing.assert_allclose(scorer("scale:percentile=0").fit(None, LARGE)(RANDOM), SCORERS["energy"].fit()(stretched), rtol=1e-12)
+    np.testing.assert_allclose(
+        scorer("scale:percentile=0").fit(None, LARGE)(RANDOM), SCORERS["energy"].fit()(stretched), rtol=1e-12
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    arrays(st.sampled_from([np.float32, np.float64]), st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.floats(-9, 9, width=16)),
+    arrays(
+        st.sampled_from([np.float32, np.float64]),
+        st.tuples(st.integers(1, 9), st.integers(1, 4)),
+        elements=st.floats(-9, 9, width=16),
+    ),
     st.floats(0, 100),
 )
 def test_percentile_equals_numpy_and_does_not_need_a_copy(values, q):

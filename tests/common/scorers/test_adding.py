@@ -8,9 +8,9 @@ import pytest
 import test_contract
 
 from common.cli.errors import UserError
-from common.scoring.features import Features
 from common.metrics import auroc
 from common.scorers import SCORERS, scorer
+from common.scorers.arrays import Features
 
 DOCS = Path(__file__).parents[3] / "docs" / "adding.md"
 # The parts of the contract that take any name; it runs over SCORERS when it is collected, before this file adds to it.

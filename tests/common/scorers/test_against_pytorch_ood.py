@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from common.scoring.features import Features, Head
 from common.metrics import fpr_at_tpr
 from common.scorers import SCORERS, scorer
+from common.scorers.arrays import Features, Head
 
 torch = pytest.importorskip("torch")
 detector = pytest.importorskip("pytorch_ood.detector")
@@ -102,7 +102,10 @@ EQUAL = {  # name: their scores, relative tolerance
     "she": (lambda: theirs(fitted(detector.SHE, encoder=None, head=linear())), 1e-12),
     "klm": (lambda: on_logits(detector.KLMatching(None).fit_logits(tensor(TRAIN.logits)))(), 1e-5),
     "knn": (lambda: theirs(fitted(detector.KNN, encoder=None)), 1e-9),
-    "vim": (lambda: theirs(fitted(detector.ViM, encoder=None, d=CHANNELS // 2, w=tensor(HEAD.weight), b=tensor(HEAD.bias))), 1e-4),
+    "vim": (
+        lambda: theirs(fitted(detector.ViM, encoder=None, d=CHANNELS // 2, w=tensor(HEAD.weight), b=tensor(HEAD.bias))),
+        1e-4,
+    ),
     "gradnorm": (gradnorm, 1e-9),
     "fdbd": (fdbd, 1e-4),
 }
@@ -143,6 +146,7 @@ def test_the_unit_of_the_features_must_not_change_a_ranking(name, kind):
 
 def test_dead_units_must_not_swamp_a_distance():
     """With that ridge a unit that was dead in training weighs 1e6: a hair of activity there outweighs everything else."""
+
     def padded(given: Features, value: float) -> Features:
         return Features(np.c_[given.penultimate, np.full(len(given), value)], given.logits, given.labels)
 
@@ -169,11 +173,15 @@ def test_gen_must_not_clamp_what_its_exponent_makes_visible():
     low, high = SCORERS["gen"].fit()(Features(np.zeros((2, 1)), sure))
     assert [low, high] == pytest.approx([-2 * np.exp(-2), -2 * np.exp(-4)], rel=1e-6) and low < high
     modest = np.random.default_rng(3).normal(size=(20, 4))  # away from the clamp: their mean is our sum over K
-    np.testing.assert_allclose(SCORERS["gen"].fit()(Features(modest, modest)), -4 * detector.GEN.score(tensor(modest)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        SCORERS["gen"].fit()(Features(modest, modest)), -4 * detector.GEN.score(tensor(modest)).numpy(), rtol=1e-12
+    )
 
 
 def test_she_must_not_fail_for_a_class_that_is_never_right():
-    wrong = Features(TRAIN.penultimate, TRAIN.logits, np.where(TRAIN.logits.argmax(axis=1) == 2, 3, np.arange(400) % 2 * 2))
+    wrong = Features(
+        TRAIN.penultimate, TRAIN.logits, np.where(TRAIN.logits.argmax(axis=1) == 2, 3, np.arange(400) % 2 * 2)
+    )
     with pytest.raises((ValueError, AssertionError)):
         fitted(detector.SHE, wrong, encoder=None, head=linear())
     with pytest.warns(UserWarning, match="no correctly classified"):

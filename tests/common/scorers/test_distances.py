@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 
 from common.cli.errors import UserError
-from common.scoring.features import Features, Head
 from common.scorers import SCORERS, scorer
+from common.scorers.arrays import Features, Head
 
 RNG = np.random.default_rng(0)
 
 
 def of(h, logits=None, labels=None) -> Features:
     h = np.array(h, dtype=np.float64)
-    return Features(h, np.zeros((len(h), 2)) if logits is None else np.array(logits, float), None if labels is None else np.array(labels))
+    return Features(
+        h,
+        np.zeros((len(h), 2)) if logits is None else np.array(logits, float),
+        None if labels is None else np.array(labels),
+    )
 
 
 TWO = of([[-1, 0], [1, 0], [10, -2], [10, 2]], labels=[0, 0, 1, 1])  # tied covariance diag(1/2, 2)
@@ -21,7 +25,9 @@ HEAD = Head(RNG.normal(size=(5, 12)), RNG.normal(size=5))
 
 def clouds(seed: int, images: int = 200, scale: float = 1.0) -> Features:
     rng, labels = np.random.default_rng(seed), np.arange(images) % 5
-    h = scale * (np.random.default_rng(9).normal(0, 2, (5, 12))[labels] + rng.normal(size=(images, 12)) * np.linspace(0.3, 2, 12))
+    h = scale * (
+        np.random.default_rng(9).normal(0, 2, (5, 12))[labels] + rng.normal(size=(images, 12)) * np.linspace(0.3, 2, 12)
+    )
     return Features(h, h @ HEAD.weight.T + HEAD.bias, labels)
 
 
@@ -92,16 +98,22 @@ def test_vim_dimension_rules():
 
 
 def test_vim_without_residual_is_refused():
-    with pytest.raises(UserError, match="ViM: D must be below the 512 channels of the features, got 512; nothing would be left"):
+    with pytest.raises(
+        UserError, match="ViM: D must be below the 512 channels of the features, got 512; nothing would be left"
+    ):
         SCORERS["vim-old"].principal_dimensions(512)
     flat = Features(TRAIN.penultimate * (np.arange(12) < 3), TRAIN.logits, TRAIN.labels)
-    with pytest.raises(UserError, match="ViM: training features lie in 5 dimensions, nothing is left as residual; choose a smaller D"):
+    with pytest.raises(
+        UserError, match="ViM: training features lie in 5 dimensions, nothing is left as residual; choose a smaller D"
+    ):
         scores("vim:D=5", flat, TEST, Head(HEAD.weight * (np.arange(12) < 3), HEAD.bias))
 
 
 def test_knn_gives_the_worked_values():
     bank, far = of([[1, 0], [0, 2], [3, 3]]), of([[5, 0]])
-    assert [scores(f"knn:k={k}", bank, far, None)[0] for k in (1, 2, 3)] == pytest.approx([0, -np.sqrt(2 - np.sqrt(2)), -np.sqrt(2)])
+    assert [scores(f"knn:k={k}", bank, far, None)[0] for k in (1, 2, 3)] == pytest.approx(
+        [0, -np.sqrt(2 - np.sqrt(2)), -np.sqrt(2)]
+    )
 
 
 def test_knn_equals_brute_force_over_several_blocks(monkeypatch):
@@ -132,7 +144,9 @@ def test_she_falls_back_for_a_class_that_is_never_right():
     train = of([[1, 2], [3, 4], [5, 7]], [[1, 0, 0], [1, 0, 0], [1, 0, 0]], [0, 1, 1])
     with pytest.warns(UserWarning, match="SHE: 2 of 3 classes have no correctly classified training image"):
         score = SCORERS["she"].fit(train)
-    np.testing.assert_allclose(score(of([[1, 0], [1, 0]], [[0, 1, 0], [0, 0, 1]])), [4, 3])  # its class's mean; the mean of all
+    np.testing.assert_allclose(
+        score(of([[1, 0], [1, 0]], [[0, 1, 0], [0, 0, 1]])), [4, 3]
+    )  # its class's mean; the mean of all
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SCORERS["she"].fit(of([[1, 2]], [[1]], [0]))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from common.scoring.features import Features
 from common.scorers import scorer
+from common.scorers.arrays import Features
 
 RNG = np.random.default_rng(0)
 

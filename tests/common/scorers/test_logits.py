@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from common.scoring.features import Features
 from common.scorers import SCORERS, scorer
+from common.scorers.arrays import Features
 
 
 def of_logits(*rows) -> Features:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.cli.errors import UserError
-from common.scoring.features import Features
 from common.scorers import SCORERS, maps, scorer
+from common.scorers.arrays import Features
 from common.scorers.maps import FEWEST, norm_ratio
 
 
@@ -32,7 +32,12 @@ def test_a_block_silent_on_jigsaws_does_not_win_by_division():
 def with_maxima(values, widths, logits=None, labels=None) -> Features:
     values = np.array(values, dtype=np.float64)
     rows = np.concatenate([np.tile([len(widths), *widths], (len(values), 1)), values], axis=1)
-    return Features(np.zeros((len(values), 1)), np.zeros((len(values), 2)) if logits is None else logits, labels, {"channel_maxima": rows})
+    return Features(
+        np.zeros((len(values), 1)),
+        np.zeros((len(values), 2)) if logits is None else logits,
+        labels,
+        {"channel_maxima": rows},
+    )
 
 
 TOY = with_maxima([[1, 5, 2, 1], [2, 4, 4, 2], [3, 3, 1, 3], [4, 2, 3, 4]], [2, 2])
@@ -54,7 +59,9 @@ def normal(images: int, seed: int, shift: float = 0.0) -> Features:
 def test_masf_p_values_of_held_out_images_are_not_too_small(classes):
     p = scorer(f"masf-p:classes={classes}").fit(normal(2000, 1))(normal(2000, 2))
     for a in (0.05, 0.2, 0.5):
-        assert (p <= a).mean() <= a + 3 * np.sqrt(a * (1 - a) / 2000) + 3 * np.sqrt(a * (1 - a) / 500)  # test and calibration sample
+        assert (p <= a).mean() <= a + 3 * np.sqrt(a * (1 - a) / 2000) + 3 * np.sqrt(
+            a * (1 - a) / 500
+        )  # test and calibration sample
 
 
 def test_masf_does_not_depend_on_the_scale_of_a_channel():
@@ -89,8 +96,12 @@ def test_masf_judges_a_class_with_few_images_by_all_of_them():
 
 
 def test_masf_refuses_rows_it_cannot_split_and_a_single_image():
-    bad = Features(np.zeros((2, 1)), np.zeros((2, 2)), None, {"channel_maxima": np.array([[2.0, 1, 1, 5], [2, 1, 1, 6]])})
-    with pytest.raises(UserError, match="channel_maxima: each row must begin with the number of layers and their widths, got"):
+    bad = Features(
+        np.zeros((2, 1)), np.zeros((2, 2)), None, {"channel_maxima": np.array([[2.0, 1, 1, 5], [2, 1, 1, 6]])}
+    )
+    with pytest.raises(
+        UserError, match="channel_maxima: each row must begin with the number of layers and their widths, got"
+    ):
         scorer("masf:classes=none").fit(bad)
     with pytest.raises(UserError, match="MaSF needs at least two training images, got 1"):
         scorer("masf:classes=none").fit(TOY_TEST)
@@ -98,7 +109,10 @@ def test_masf_refuses_rows_it_cannot_split_and_a_single_image():
 
 def test_masf_counts_are_the_same_by_pairs_and_by_search(monkeypatch):
     rng = np.random.default_rng(0)
-    values, reference = rng.integers(0, 6, (15, 7)).astype(float), np.sort(rng.integers(0, 6, (40, 7)).astype(float), axis=0)  # many ties
+    values, reference = (
+        rng.integers(0, 6, (15, 7)).astype(float),
+        np.sort(rng.integers(0, 6, (40, 7)).astype(float), axis=0),
+    )  # many ties
     by_pairs = maps._counts(values, reference)
     monkeypatch.setattr(maps, "FEW_PAIRS", 0)
     by_search = maps._counts(values, reference)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from common.scoring.features import Features
 from common.scorers import scorer
+from common.scorers.arrays import Features
 
 RNG = np.random.default_rng(0)
 
@@ -66,7 +66,9 @@ def test_kl_matching_equals_the_divergence_to_the_nearest_prototype():
 def test_kl_matching_leaves_out_classes_never_predicted_and_bears_exact_zeros():
     train = of_logits([900, 0, 0], [0, 900, 0])  # saturated; class 2 never predicted
     result = scores("klm", of_logits([900, 0, 0], [0, 0, 900], [0, 0, 0]), train)
-    assert result[0] == 0 and np.isfinite(result).all() and result[1] == pytest.approx(np.log(1e-12)) and result[2] < -10
+    assert (
+        result[0] == 0 and np.isfinite(result).all() and result[1] == pytest.approx(np.log(1e-12)) and result[2] < -10
+    )
 
 
 def test_gen_gives_the_worked_values():

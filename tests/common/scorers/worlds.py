@@ -2,14 +2,16 @@
 
 import numpy as np
 
-from common.scoring.features import Features, Head
+from common.scorers.arrays import Features, Head
 
 CLASSES, OWN, SPARE = 4, 4, 8  # every class has four units of its own; eight more are quiet in distribution
 
 
 def make_head(channels: int) -> Head:
     weight = np.zeros((CLASSES, channels), np.float32)
-    weight[:, : CLASSES * OWN] = np.kron(np.eye(CLASSES), np.ones(OWN)) - 0.3 * np.kron(1 - np.eye(CLASSES), np.ones(OWN))
+    weight[:, : CLASSES * OWN] = np.kron(np.eye(CLASSES), np.ones(OWN)) - 0.3 * np.kron(
+        1 - np.eye(CLASSES), np.ones(OWN)
+    )
     weight[:, CLASSES * OWN :] = -0.1
     weight *= np.random.default_rng(7).uniform(0.8, 1.2, weight.shape).astype(np.float32)
     return Head(0.5 * weight, np.array([0.1, 0, -0.1, 0.2], np.float32))
@@ -32,7 +34,9 @@ def from_penultimate(h: np.ndarray, labels: np.ndarray, head: Head, seed: int) -
     logits = (h @ head.weight.T + head.bias).astype(dtype)
     half = h.shape[1] // 2
     split = np.tile(np.array([2, half, h.shape[1] - half], dtype), (len(h), 1))
-    norms = np.stack([rng.uniform(1, 2, len(h)), h[:, : CLASSES * OWN].mean(axis=1), rng.uniform(1, 2, len(h))], axis=1).astype(dtype)
+    norms = np.stack(
+        [rng.uniform(1, 2, len(h)), h[:, : CLASSES * OWN].mean(axis=1), rng.uniform(1, 2, len(h))], axis=1
+    ).astype(dtype)
     extras = {
         "odin:T=1000,eps=0.0014": logits.max(axis=1),
         "block_norms": norms,
@@ -45,4 +49,9 @@ def from_penultimate(h: np.ndarray, labels: np.ndarray, head: Head, seed: int) -
 
 
 def rows(given: Features, index) -> Features:
-    return Features(given.penultimate[index], given.logits[index], given.labels[index], {k: v[index] for k, v in given.extras.items()})
+    return Features(
+        given.penultimate[index],
+        given.logits[index],
+        given.labels[index],
+        {k: v[index] for k, v in given.extras.items()},
+    )

@@ -3,13 +3,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.scoring import cache
 from common.backbones import build
-from common.data import shapes
 from common.cli.errors import UserError
-from common.scoring.cache import FeatureCache
-from common.scoring.features import Head, extract, jigsaw, odin
+from common.data import shapes
 from common.scorers import scorer
+from common.scorers.arrays import Head
+from common.scoring import cache as feature_cache
+from common.scoring.cache import FeatureCache
+from common.scoring.features import extract, jigsaw, odin
 
 QUIET = {"progress": False}
 ALL = ("block_norms", "jigsaw_block_norms", "channel_maxima", "odin:T=1000.0,eps=0.0014", "odin:T=2.0,eps=0.0")
@@ -51,12 +52,16 @@ def test_one_pass_serves_every_need_but_odin_and_jigsaw(model, images):
     assert len(calls) == 1
     extract(model, images, ALL, batch_size=30, **QUIET)
     hook.remove()
-    assert len(calls) == 1 + 1 + 1 + 1  # the pass, from which ODIN takes its gradient; jigsaw; ODIN after its step. ODIN without a step: none
+    assert (
+        len(calls) == 1 + 1 + 1 + 1
+    )  # the pass, from which ODIN takes its gradient; jigsaw; ODIN after its step. ODIN without a step: none
 
 
 def test_block_norms_and_channel_maxima_are_those_of_the_scorers_reference(model, images):
     maps = []
-    hooks = [block.register_forward_hook(lambda m, i, out: maps.append(out.detach().numpy())) for block in model.blocks()]
+    hooks = [
+        block.register_forward_hook(lambda m, i, out: maps.append(out.detach().numpy())) for block in model.blocks()
+    ]
     found = extract(model, images, ("block_norms", "channel_maxima"), batch_size=30, **QUIET)
     for hook in hooks:
         hook.remove()
@@ -64,7 +69,9 @@ def test_block_norms_and_channel_maxima_are_those_of_the_scorers_reference(model
     assert np.allclose(found.extras["block_norms"], norms, rtol=1e-5)
     layers = [z.max(axis=(2, 3)) for z in maps] + [found.penultimate]
     split = [len(layers), *(layer.shape[1] for layer in layers)]
-    assert np.allclose(found.extras["channel_maxima"], np.concatenate([np.tile(split, (30, 1)), *layers], axis=1), rtol=1e-5)
+    assert np.allclose(
+        found.extras["channel_maxima"], np.concatenate([np.tile(split, (30, 1)), *layers], axis=1), rtol=1e-5
+    )
 
 
 def test_jigsaw_moves_tiles_as_the_reference_does():
@@ -124,7 +131,7 @@ def test_a_torn_cache_file_is_made_again(model, images, tmp_path):
 def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(model, images, tmp_path, monkeypatch):
     needs = ("block_norms", "jigsaw_block_norms")
     whole = FeatureCache(tmp_path / "whole").get(model, images, needs, batch_size=7, **QUIET)
-    monkeypatch.setattr(cache, "STRIDE_BYTES", 1)
+    monkeypatch.setattr(feature_cache, "STRIDE_BYTES", 1)
     seen = []
 
     def killed(batch, stop):
@@ -133,7 +140,9 @@ def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(
             raise KeyboardInterrupt
 
     cache = FeatureCache(tmp_path, large_bytes=0)
-    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: killed(batch, 6))  # two passes a batch: in the third, jigsawed
+    hook = model.normalise.register_forward_pre_hook(
+        lambda _m, batch: killed(batch, 6)
+    )  # two passes a batch: in the third, jigsawed
     with pytest.raises(KeyboardInterrupt):
         cache.get(model, images, needs, batch_size=7, **QUIET)
     hook.remove()
@@ -142,9 +151,13 @@ def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(
     resumed = cache.get(model, images, needs, batch_size=7, **QUIET)
     again = cache.get(model, images, needs, batch_size=7, **QUIET)
     hook.remove()
-    assert sum(seen) == 2 * (30 - 14) and isinstance(resumed.penultimate, np.memmap) and not resumed.logits.flags.writeable
+    assert (
+        sum(seen) == 2 * (30 - 14) and isinstance(resumed.penultimate, np.memmap) and not resumed.logits.flags.writeable
+    )
     for name in ("penultimate", "logits"):
-        assert np.array_equal(getattr(resumed, name), getattr(whole, name)) and np.array_equal(getattr(again, name), getattr(whole, name))
+        assert np.array_equal(getattr(resumed, name), getattr(whole, name)) and np.array_equal(
+            getattr(again, name), getattr(whole, name)
+        )
     for name in needs:
         assert np.array_equal(resumed.extras[name], whole.extras[name]), name
     assert not list(tmp_path.rglob("*.json"))
@@ -154,4 +167,6 @@ def test_scores_of_mapped_features_are_those_of_arrays_in_memory(model, images, 
     arrays, mapped = (FeatureCache(tmp_path, large_bytes=limit).get(model, images, (), **QUIET) for limit in (2**31, 0))
     for name in ("mahalanobis", "rmd", "vim:D=8", "knn:k=3", "react", "dice", "klm", "line", "gen"):
         chosen = scorer(name)
-        assert np.array_equal(chosen.fit(mapped, Head.of(model))(mapped), chosen.fit(arrays, Head.of(model))(arrays)), name
+        assert np.array_equal(chosen.fit(mapped, Head.of(model))(mapped), chosen.fit(arrays, Head.of(model))(arrays)), (
+            name
+        )

@@ -1,6 +1,6 @@
 """What the tests of several processes run: a few steps of each method. As a script it is started by torchrun.
 
-    torchrun --nproc-per-node 2 tests/common/distributed_runs.py OUT
+torchrun --nproc-per-node 2 tests/common/distributed_runs.py OUT
 """
 
 import json
@@ -12,19 +12,31 @@ import numpy as np
 import torch
 from timm.models.resnetv2 import ResNetV2
 
-from common.scoring import cache
-from common.training import distributed
-from common.backbones import Classifier, TimmBody, build
-from common.data import load
+from common.backbones import build
+from common.backbones.bodies import TimmBody
+from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
-from common.scoring.features import Features, extract
-from common.training.objective import CrossEntropy, Mixup, accuracy
-from common.training.engine import TrainRecipe, fit
+from common.data import load
+from common.objectives.cross_entropy import CrossEntropy
+from common.objectives.mixup import Mixup
+from common.scorers.arrays import Features
+from common.scoring import cache as feature_cache
+from common.scoring.features import extract
+from common.training import distributed
+from common.training.engine import fit
+from common.training.objective import accuracy
+from common.training.recipe import TrainRecipe
 from dfb.finetune import DFB, DFBRecipe, other_masks
 from lbf.finetune import LBF, LBFRecipe
 
 CPU = torch.device("cpu")
-STEPS = {"steps": 5, "batch_size": 24, "bn": "frozen", "precision": "float32", "lr": 0.02}  # the last batch of 56 images is of 8
+STEPS = {
+    "steps": 5,
+    "batch_size": 24,
+    "bn": "frozen",
+    "precision": "float32",
+    "lr": 0.02,
+}  # the last batch of 56 images is of 8
 
 
 def network(classes: int):
@@ -39,7 +51,9 @@ def group_norm(classes: int):
     """BiT's kind of network (pre-activation, GroupNorm, standardised weights), one small block a stage: no batch norm to freeze. Smooth, with
     average pooling: maxima that tie and ReLU's corners on flat images turn rounding into other gradients, in one process too."""
     torch.manual_seed(0)
-    net = ResNetV2(layers=(1, 1), channels=(128, 256), stem_chs=32, num_classes=0, stem_type="fixed", act_layer=torch.nn.SiLU)
+    net = ResNetV2(
+        layers=(1, 1), channels=(128, 256), stem_chs=32, num_classes=0, stem_type="fixed", act_layer=torch.nn.SiLU
+    )
     net.stem.pool = torch.nn.AvgPool2d(2)
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -97,7 +111,16 @@ class LastProcessFails(CrossEntropy):
 
 def refusal(images, out: Path, objective: CrossEntropy, **changes) -> str:
     try:
-        fit(network(8), objective, images, TrainRecipe(**STEPS | {"steps": 2} | changes), run=out, seed=0, device=CPU, progress=False)
+        fit(
+            network(8),
+            objective,
+            images,
+            TrainRecipe(**STEPS | {"steps": 2} | changes),
+            run=out,
+            seed=0,
+            device=CPU,
+            progress=False,
+        )
     except UserError as error:
         return str(error)
     return ""
@@ -106,14 +129,14 @@ def refusal(images, out: Path, objective: CrossEntropy, **changes) -> str:
 def mapped_features(images, folder: Path) -> tuple[Features, list[int]]:
     """Written to disk by all processes, stopped before the third batch and taken up again; and the rows that this process passed each time."""
     model, passed = network(8), [0]
-    cache.STRIDE_BYTES = 1
+    feature_cache.STRIDE_BYTES = 1
 
     def count(_, inputs):
         if len(passed) == 1 and passed[0] == 20:
             raise KeyboardInterrupt
         passed[-1] += len(inputs[0])
 
-    cache = cache.FeatureCache(folder, large_bytes=0)
+    cache = feature_cache.FeatureCache(folder, large_bytes=0)
     model.normalise.register_forward_pre_hook(count)
     try:
         cache.get(model, images, (), batch_size=10, progress=False)
@@ -131,15 +154,29 @@ def main(out: Path) -> None:
         fit(model, objective, images, recipe, run=out / name, seed=0, device=CPU, progress=False)
         if distributed.is_main():
             gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
-            torch.save({"start": start, "end": model.state_dict(), "gradients of the last step": gradients}, out / name / "tensors.pt")
+            torch.save(
+                {"start": start, "end": model.state_dict(), "gradients of the last step": gradients},
+                out / name / "tensors.pt",
+            )
     features = extract(network(8), images, ["jigsaw_block_norms"], batch_size=20, progress=False)
-    said = {"spoiled": refusal(images, out / "spoiled", LastProcessFails()), "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True)}
+    said = {
+        "spoiled": refusal(images, out / "spoiled", LastProcessFails()),
+        "sync_bn": refusal(images, out / "sync_bn", CrossEntropy(), sync_bn=True),
+    }
     draws = Draws()
-    said["draws"] = refusal(images, out / "draws", draws) or distributed.gather({"drawn": np.array([draws.drawn])})["drawn"].tolist()
+    said["draws"] = (
+        refusal(images, out / "draws", draws)
+        or distributed.gather({"drawn": np.array([draws.drawn])})["drawn"].tolist()
+    )
     mapped, said["passed"] = mapped_features(images, out / "cache")
     if distributed.is_main():
         (out / "said.json").write_text(json.dumps(said))
-        arrays = {"penultimate": features.penultimate, "jigsaw": features.extras["jigsaw_block_norms"], "mapped": mapped.penultimate, "logits": mapped.logits}
+        arrays = {
+            "penultimate": features.penultimate,
+            "jigsaw": features.extras["jigsaw_block_norms"],
+            "mapped": mapped.penultimate,
+            "logits": mapped.logits,
+        }
         torch.save({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, out / "features.pt")
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 
+from common.objectives.mixup import _beta, mixup
 from common.training import augment as A
 from common.training.augment import Augmentation, augment
 
@@ -41,7 +42,12 @@ def test_boxes_lie_inside_and_keep_area_and_aspect_in_range():
     top, left, h, w = boxes.unbind(1)
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= 64).all() and (left + w <= 64).all()
     area, ratio = h * w / 4096, w / h
-    assert 0.19 < area.min() and area.mean().item() == pytest.approx(0.55, abs=0.02) and 0.7 < ratio.min() and ratio.max() < 1.4
+    assert (
+        0.19 < area.min()
+        and area.mean().item() == pytest.approx(0.55, abs=0.02)
+        and 0.7 < ratio.min()
+        and ratio.max() < 1.4
+    )
     assert (top + h == 64).any() and (top == 0).any()
 
 
@@ -62,7 +68,9 @@ def test_each_colour_operation_is_torchvisions_image_by_image(images, ours, thei
 
 
 def test_jitter_applies_each_images_factors_in_its_own_order(images):
-    factors = torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.4, 0.4, 0.4, 0.1]) * (2 * torch.rand(30, 4, generator=draw()) - 1)
+    factors = torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.4, 0.4, 0.4, 0.1]) * (
+        2 * torch.rand(30, 4, generator=draw()) - 1
+    )
     rank = torch.randperm(30, generator=draw(1))
     result = A.color_jitter(images, factors, rank)
     theirs = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
@@ -76,7 +84,11 @@ def test_jitter_applies_each_images_factors_in_its_own_order(images):
 
 def test_every_image_is_drawn_for_itself(pixels):
     same = pixels[:1].expand(50, -1, -1, -1)
-    for how in (Augmentation(), Augmentation(crop="none", flip=False, jitter=True), Augmentation(crop="resized", flip=False)):
+    for how in (
+        Augmentation(),
+        Augmentation(crop="none", flip=False, jitter=True),
+        Augmentation(crop="resized", flip=False),
+    ):
         assert len(torch.unique(augment(same, how, draw()).flatten(1), dim=0)) > 25
 
 
@@ -97,20 +109,28 @@ def test_shares_are_as_asked(pixels):
     plain = many[0].float() / 255
     flipped = (augment(many, Augmentation(crop="none"), draw()) == plain.flip(2)).flatten(1).all(1).float().mean()
     assert flipped.item() == pytest.approx(0.5, abs=0.04)
-    left = (augment(many, Augmentation(crop="none", flip=False, jitter=True), draw()) == plain).flatten(1).all(1).float().mean()
+    left = (
+        (augment(many, Augmentation(crop="none", flip=False, jitter=True), draw()) == plain)
+        .flatten(1)
+        .all(1)
+        .float()
+        .mean()
+    )
     assert left.item() == pytest.approx(0.2, abs=0.03)
     assert augment(many, Augmentation(jitter=True), draw()).aminmax().min >= 0
 
 
 def test_mixup_mixes_with_one_share_a_batch(images):
-    mixed, partner, share = A.mixup(images, 0.1, draw())
-    assert torch.allclose(mixed, share * images + (1 - share) * images[partner]) and sorted(partner.tolist()) == list(range(30))
+    mixed, partner, share = mixup(images, 0.1, draw())
+    assert torch.allclose(mixed, share * images + (1 - share) * images[partner]) and sorted(partner.tolist()) == list(
+        range(30)
+    )
 
 
 def test_mixup_shares_follow_the_beta_distribution():
     from scipy.stats import beta, kstest
 
     generator = draw()
-    shares = [A._beta(a, generator, torch.device("cpu")).item() for a in (0.1,) for _ in range(1500)]
+    shares = [_beta(a, generator, torch.device("cpu")).item() for a in (0.1,) for _ in range(1500)]
     assert kstest(shares, beta(0.1, 0.1).cdf).pvalue > 1e-3
-    assert kstest([A._beta(1.0, generator, torch.device("cpu")).item() for _ in range(500)], "uniform").pvalue > 1e-3
+    assert kstest([_beta(1.0, generator, torch.device("cpu")).item() for _ in range(500)], "uniform").pvalue > 1e-3

@@ -21,9 +21,26 @@ import distributed_runs  # noqa: E402
 
 
 def torchrun(*words, restarts: int = 0) -> subprocess.Popen:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        str(restarts),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*launch, *map(str, words)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [*launch, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -50,13 +67,25 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load(path / "checkpoint.pt")[0].state_dict()
 
 
-METHODS = ("plain", "mixup", "body", "lbf-batch", "lbf-image", "lbf-random", "dense", "lbf-group-norm", "dense-group-norm")
+METHODS = (
+    "plain",
+    "mixup",
+    "body",
+    "lbf-batch",
+    "lbf-image",
+    "lbf-random",
+    "dense",
+    "lbf-group-norm",
+    "dense-group-norm",
+)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_five_steps_in_two_processes_are_those_of_one(both, name):
     one, two = (torch.load(folder / name / "tensors.pt") for folder in both)
-    moved = max((one["end"][key] - start).abs().max() for key, start in one["start"].items() if start.is_floating_point())
+    moved = max(
+        (one["end"][key] - start).abs().max() for key, start in one["start"].items() if start.is_floating_point()
+    )
     assert moved > 1e-3, "the steps did something"
     for what in ("start", "end", "gradients of the last step"):
         assert one[what].keys() == two[what].keys() and one[what]
@@ -66,7 +95,9 @@ def test_five_steps_in_two_processes_are_those_of_one(both, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_logged_numbers_are_those_of_one_process(both, name):
-    one, two = ([json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()] for folder in both)
+    one, two = (
+        [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()] for folder in both
+    )
     assert len(one) == len(two) == 2
     for a, b in zip(one, two):
         assert a.keys() == b.keys()
@@ -83,7 +114,10 @@ def test_features_are_joined_in_the_order_of_the_images(both):
 def test_each_process_writes_its_rows_to_disk_and_goes_on_from_where_it_was_stopped(both):
     passed = [json.loads((folder / "said.json").read_text())["passed"] for folder in both]
     assert passed == [[20, 36], [20, 8]], "of 56 rows the first process has 56, then 28"
-    assert {path.name for folder in both for path in (folder / "cache").rglob("*") if path.is_file()} == {"penultimate.npy", "logits.npy"}
+    assert {path.name for folder in both for path in (folder / "cache").rglob("*") if path.is_file()} == {
+        "penultimate.npy",
+        "logits.npy",
+    }
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_the_first_before_it_saves(both):
@@ -94,7 +128,9 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_the_first_before_it_save
 
 def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(both):
     one, two = (json.loads((folder / "said.json").read_text())["sync_bn"] for folder in both)
-    assert one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
+    assert (
+        one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
+    )
 
 
 def test_dropout_would_draw_anew_in_every_process_and_in_the_first_as_in_one(both):
@@ -117,7 +153,21 @@ def test_the_mean_of_the_processes_means_would_be_another_loss():
 
 
 def test_a_process_killed_in_the_middle_ends_with_the_tensors_of_an_undisturbed_run(tmp_path):
-    words = ["-m", "common.pretrain", "shapes", "--limit", "192", "--epochs", "4", "--batch-size", "32", "--save-every", "0", "--quiet", "--out"]
+    words = [
+        "-m",
+        "common.pretrain",
+        "shapes",
+        "--limit",
+        "192",
+        "--epochs",
+        "4",
+        "--batch-size",
+        "32",
+        "--save-every",
+        "0",
+        "--quiet",
+        "--out",
+    ]
     calm = torchrun(*words, tmp_path / "calm")
     hit = torchrun(*words, tmp_path / "hit", restarts=1)
     while not (tmp_path / "hit" / "checkpoint.pt").exists():
@@ -131,5 +181,8 @@ def test_a_process_killed_in_the_middle_ends_with_the_tensors_of_an_undisturbed_
     assert "going on from step" in said[0] and ("another process is gone" in said[0] or "closing signal" in said[0])
     one, other = weights(tmp_path / "calm"), weights(tmp_path / "hit")
     assert all(torch.equal(one[key], other[key]) for key in one)
-    logs = [[json.loads(line) | {"seconds": 0} for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("calm", "hit")]
+    logs = [
+        [json.loads(line) | {"seconds": 0} for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("calm", "hit")
+    ]
     assert logs[0] == logs[1] and len(logs[0]) == 4

@@ -9,10 +9,13 @@ from torch import nn
 
 from common.backbones import build
 from common.checkpoint import load, load_training, weights_digest
-from common.data import shapes
+from common.cli.device import resolve_precision
 from common.cli.errors import UserError
-from common.training.objective import CrossEntropy, Objective, ratio
-from common.training.engine import Log, TrainRecipe, fit, learning_rate_factor, resolve_precision
+from common.data import shapes
+from common.objectives.cross_entropy import CrossEntropy
+from common.training.engine import Log, fit
+from common.training.objective import Objective, ratio
+from common.training.recipe import TrainRecipe, learning_rate_factor
 
 CPU = torch.device("cpu")
 RECIPE = TrainRecipe(epochs=2, batch_size=16, lr=0.05, precision="float32", drops=(0.5,))
@@ -29,13 +32,19 @@ def start():
 
 
 def train(run, images, recipe=RECIPE, objective=None, seed=0, **options):
-    return fit(start(), objective or CrossEntropy(), images, recipe, run=run, seed=seed, device=CPU, progress=False, **options)
+    return fit(
+        start(), objective or CrossEntropy(), images, recipe, run=run, seed=seed, device=CPU, progress=False, **options
+    )
 
 
 def test_a_run_writes_recipe_log_and_checkpoint(tmp_path, images):
     model = train(tmp_path, images, facts={"id_set": "shapes"})
     saved, facts = load(tmp_path / "checkpoint.pt")
-    assert weights_digest(saved) == weights_digest(model) and facts["finished"] and facts["train_data_sha256"] == images.digest
+    assert (
+        weights_digest(saved) == weights_digest(model)
+        and facts["finished"]
+        and facts["train_data_sha256"] == images.digest
+    )
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["lr"] == 0.05
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1] and [line["steps"] for line in lines] == [3, 6]
@@ -74,7 +83,13 @@ def test_killed_and_resumed_ends_with_the_tensors_of_an_undisturbed_run(tmp_path
     again = StopsAt(None)
     resumed = train(tmp_path / "killed", images, recipe, again, save_every_s=0.0)
     assert weights_digest(resumed) == weights_digest(whole)
-    numbers = [[{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (tmp_path / name / "log.jsonl").open()] for name in ("whole", "killed")]
+    numbers = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (tmp_path / name / "log.jsonl").open()
+        ]
+        for name in ("whole", "killed")
+    ]
     assert numbers[0] == numbers[1]
 
 
@@ -134,7 +149,9 @@ def test_a_head_that_is_not_used_is_not_decayed(tmp_path, images):
             return model.pool(model.feature_map(batch.flat)).square().mean(), {}
 
     before, after = start(), train(tmp_path, images, objective=Headless())
-    assert torch.equal(before.head.weight, after.head.weight) and not torch.equal(before.body.stem[0].weight, after.body.stem[0].weight)
+    assert torch.equal(before.head.weight, after.head.weight) and not torch.equal(
+        before.body.stem[0].weight, after.body.stem[0].weight
+    )
 
 
 def test_an_objective_with_two_views_a_head_and_prototypes_fits(tmp_path, images):
@@ -169,7 +186,10 @@ def test_an_objective_with_two_views_a_head_and_prototypes_fits(tmp_path, images
     "recipe, factors",
     [
         (TrainRecipe(drops=(0.5,)), {0: 1, 49: 1, 50: 0.1, 99: 0.1}),
-        (TrainRecipe(drops=(0.3, 0.6, 0.9), warmup_steps=10), {0: 0, 5: 0.5, 10: 1, 29: 1, 30: 0.1, 60: 0.01, 90: 0.001}),
+        (
+            TrainRecipe(drops=(0.3, 0.6, 0.9), warmup_steps=10),
+            {0: 0, 5: 0.5, 10: 1, 29: 1, 30: 0.1, 60: 0.01, 90: 0.001},
+        ),
         (TrainRecipe(schedule="cosine"), {0: 1, 50: 0.5, 99: 0.000247}),
         (TrainRecipe(schedule="one-cycle"), {0: 0.04, 24: 1, 25: 1, 62: 0.506667, 99: 0.013333}),
     ],
