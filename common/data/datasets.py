@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common import data
 from common.cli.errors import UserError, unknown
 from common.data import formats, imagenet
 from common.data.encodings import parse_encoding, re_encoded
@@ -484,7 +483,7 @@ def training_images(id_set: str, transform: Transform, arguments: argparse.Names
     """The ID training set. Raises UserError where it is missing or has no labels."""
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"limit must be >= 1, got {arguments.limit}")
-    images = data.load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
+    images = load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
     if images.labels is None:
         raise UserError(f"{id_set} has no labels; training needs them")
     return (
