@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import logsumexp
 
 from common.cli.errors import UserError
 from common.cli.recipes import check, choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.arrays import Features, Head
-from common.scorers.base import logsumexp
 from common.scorers.distances import ViM
 
 SIGNS = ("plus", "minus", "two_sided")
@@ -191,13 +191,13 @@ class JointScorer:
 
 
 def _probability(T: float, f: np.ndarray) -> Scores:
-    return np.exp(f[:, :-1].max(axis=1) / T - logsumexp(f / T))
+    return np.exp(f[:, :-1].max(axis=1) / T - logsumexp(f / T, axis=1))
 
 
 _OVER_ALL: dict[type, Callable[[Scorer, np.ndarray], Scores]] = {
     type(SCORERS["msp"]): lambda score, f: _probability(1.0, f),
     type(SCORERS["odin"]): lambda score, f: _probability(score.T, f),
-    type(SCORERS["energy"]): lambda score, f: score.T * logsumexp(f / score.T),
+    type(SCORERS["energy"]): lambda score, f: score.T * logsumexp(f / score.T, axis=1),
     type(SCORERS["maxlogit"]): lambda score, f: f[:, :-1].max(axis=1),
 }
 

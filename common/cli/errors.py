@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Input that a person can mend. Its text names the value and what was expected."""
 
 

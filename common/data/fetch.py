@@ -3,13 +3,13 @@
 import hashlib
 import http.client
 import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from io import BufferedIOBase
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
@@ -126,55 +126,50 @@ def file_md5(path: Path) -> str:
 def unpack(archive: Path, place: Path) -> None:
     """Unpack a tar (any compression) or zip into the folder `place`, which appears by a rename at the end.
 
-    A single top folder of `place`'s own name is taken off. Raises UserError where a member would leave the folder or is no plain file.
+    A single top folder of `place`'s own name is taken off. Raises UserError where a member would leave the folder, is a link or a device.
     """
     part = place.with_name(f".{place.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        for name, content in tqdm(_members(archive), desc=f"unpack {archive.name}", unit=" files"):
-            target = part / _safe(archive, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                shutil.copyfileobj(content, file)
+        (_unpack_zip if zipfile.is_zipfile(archive) else _unpack_tar)(archive, part)
+        inner = part / place.name
+        (inner if list(part.iterdir()) == [inner] and inner.is_dir() else part).replace(place)
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive.name}: refused {error.tarinfo.name!r} ({error})") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        shutil.rmtree(part, ignore_errors=True)
         why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive} does not unpack ({why}); delete it and fetch again") from None
-    except UserError:
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
-    tops = list(part.iterdir())
-    inner = part / place.name
-    if tops == [inner] and inner.is_dir():
-        inner.replace(place)
-        part.rmdir()
-    else:
-        part.replace(place)
 
 
-def _safe(archive: Path, name: str) -> str:
-    # A backslash or a drive letter is a path of its own on Windows.
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        raise UserError(f"{archive.name}: refused {name!r}, which would leave the folder")
-    return "/".join(parts)
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    def plain(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+        _refuse_link(archive, member.name, member.issym() or member.islnk())
+        return tarfile.data_filter(member.replace(name=_inside(archive, member.name), deep=False), path)
 
-
-def _members(archive: Path) -> Iterator[tuple[str, BufferedIOBase]]:
-    """(name, content) of the files in an archive. Links and devices are refused, folders are passed over."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for member in opened.infolist():
-                if (member.external_attr >> 16) & 0o170000 == 0o120000:
-                    raise UserError(f"{archive.name}: refused {member.filename!r}, which is a link")
-                if not member.is_dir():
-                    with opened.open(member) as content:
-                        yield member.filename, content
-        return
     with tarfile.open(archive) as opened:
-        for member in opened:
-            if not (member.isfile() or member.isdir()):
-                raise UserError(f"{archive.name}: refused {member.name!r}, which is a link or no plain file")
-            if member.isfile():
-                yield member.name, opened.extractfile(member)
+        opened.extractall(str(folder), tqdm(opened, desc=f"unpack {archive.name}", unit=" files"), filter=plain)
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        for member in tqdm(opened.infolist(), desc=f"unpack {archive.name}", unit=" files"):
+            _refuse_link(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16))
+            if not member.is_dir():
+                member.filename = _inside(archive, member.filename)
+                opened.extract(member, folder)
+
+
+def _refuse_link(archive: Path, name: str, is_link: bool) -> None:
+    if is_link:
+        raise UserError(f"{archive.name}: refused {name!r}, which is a link")
+
+
+def _inside(archive: Path, name: str) -> str:
+    """The member's name with forward slashes. The libraries cut what would leave the folder off a name and go on; such an archive is refused here."""
+    path = PureWindowsPath(name)  # knows both separators, and drives
+    if path.anchor or ".." in path.parts:
+        raise UserError(f"{archive.name}: refused {name!r}, which would leave the folder")
+    return path.as_posix()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import logsumexp
 
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
+from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise
 
 COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy
 LARGEST_EXPONENT = (
@@ -56,7 +57,7 @@ def _nth(values: np.ndarray, rank: int) -> float:
 
 def head_energy(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """logsumexp(W h + b) of each row."""
-    return logsumexp(features @ weight.T.astype(np.float64) + bias)
+    return logsumexp(features @ weight.T.astype(np.float64) + bias, axis=1)
 
 
 @dataclass(frozen=True)

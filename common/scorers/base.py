@@ -145,16 +145,6 @@ def row_wise(
     return np.concatenate([function(rows[part].astype(np.float64)) for part in blocks(len(rows), 8 * widest)])
 
 
-def logsumexp(logits: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, " images"]:
-    """log sum exp over classes, stable for logits of any size."""
-    top = logits.max(axis=1)
-    return top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-
-
-def softmax(logits: Float[np.ndarray, "images classes"]) -> Float[np.ndarray, "images classes"]:
-    return np.exp(logits - logsumexp(logits)[:, None])
-
-
 def mean(rows: np.ndarray) -> Float[np.ndarray, " channels"]:
     """Mean over images, summed in float64."""
     return rows.mean(axis=0, dtype=np.float64)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import logsumexp
 
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, blocks, class_means, logsumexp, mean, row_wise
+from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise
 from common.scorers.neighbours import SMALLEST, kth_distance, unit
 
 CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14
@@ -125,7 +126,9 @@ class ViM(Scorer):
                 f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D"
             )
         alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
-        return lambda test: row_wise(logsumexp, test.logits) - alpha * row_wise(residual, test.penultimate)
+        return lambda test: (
+            row_wise(lambda f: logsumexp(f, axis=1), test.logits) - alpha * row_wise(residual, test.penultimate)
+        )
 
 
 @dataclass(frozen=True)

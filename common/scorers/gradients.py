@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import softmax
 
 from common.cli.recipes import number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, row_wise, softmax
+from common.scorers.base import Score, Scorer, row_wise
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class GradNorm(Scorer):
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         def output_part(f: np.ndarray) -> np.ndarray:
-            return np.abs(softmax(f / self.T) - 1 / f.shape[1]).sum(axis=1) / self.T
+            return np.abs(softmax(f / self.T, axis=1) - 1 / f.shape[1]).sum(axis=1) / self.T
 
         def score(test: Features) -> np.ndarray:
             return row_wise(output_part, test.logits) * row_wise(lambda h: np.abs(h).sum(axis=1), test.penultimate)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from scipy.special import logsumexp
+
 from common.cli.recipes import number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, logsumexp, row_wise
+from common.scorers.base import Score, Scorer, row_wise
 
 
 @dataclass(frozen=True)
@@ -26,4 +28,4 @@ class Energy(Scorer):
     T: float = number(1.0, low=1e-6, why="temperature, no unit; energy_ood's default")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        return lambda test: row_wise(lambda f: self.T * logsumexp(f / self.T), test.logits)
+        return lambda test: row_wise(lambda f: self.T * logsumexp(f / self.T, axis=1), test.logits)

@@ -1,34 +1,11 @@
 """Scores that look at feature maps inside the network: FeatureNorm and MaSF. The maps stay there; a few numbers an image come out as extras.
 
-What `extract` computes for them, with `maps` a list of arrays images x channels x rows x cols, one a residual block in order (no stem):
-
->>> def block_norms(maps):                          # extra "block_norms", images x blocks
-...     return np.stack([np.sqrt((np.maximum(z, 0) ** 2).sum(axis=(2, 3))).mean(axis=1) for z in maps], axis=1)
->>> def jigsaw(image, order, fill):                 # 3 x rows x cols; order: a permutation of 0..8, drawn anew for each image
-...     r, c = image.shape[1] // 3, image.shape[2] // 3
-...     out = np.broadcast_to(fill, image.shape).copy()     # what 3 x 3 tiles do not cover
-...     for to, source in enumerate(order):
-...         (i, j), (k, l) = divmod(to, 3), divmod(source, 3)
-...         out[:, i * r : (i + 1) * r, j * c : (j + 1) * c] = image[:, k * r : (k + 1) * r, l * c : (l + 1) * c]
-...     return out
->>> def channel_maxima(maps, penultimate):          # extra "channel_maxima", images x (1 + layers + channels of all layers)
-...     layers = [z.max(axis=(2, 3)) for z in maps] + [penultimate]
-...     split = np.array([len(layers)] + [t.shape[1] for t in layers])
-...     return np.concatenate([np.tile(split, (len(penultimate), 1)), *layers], axis=1).astype(np.float32)
-
-"jigsaw_block_norms" is `block_norms` of jigsawed training images; `fill` is the mean colour (3 x 1 x 1), which the network's normalisation turns
-into the zero of the authors' code. Each row of "channel_maxima" begins with the number of layers and their widths: any rows can be read alone.
-
->>> z = np.array([[[[3.0, 0], [0, 4]], [[-9, 0], [0, 1]]]])
->>> block_norms([z, 2 * z])
-array([[3., 6.]])
->>> jigsaw(np.arange(16.0).reshape(1, 4, 4), [8, 1, 2, 3, 4, 5, 6, 7, 0], np.full((1, 1, 1), -1.0))[0]
-array([[10.,  1.,  2., -1.],
-       [ 4.,  5.,  6., -1.],
-       [ 8.,  9.,  0., -1.],
-       [-1., -1., -1., -1.]])
->>> channel_maxima([z], np.array([[0.5]]))
-array([[2. , 2. , 1. , 4. , 1. , 0.5]], dtype=float32)
+Of the output z (images x channels x rows x cols) of every residual block, in order and without the stem, `extract` makes
+"block_norms", images x blocks: mean over channels of the Frobenius norm of relu(z);
+"jigsaw_block_norms": the same of training images whose 3 x 3 tiles are shuffled anew for each image. What the tiles do not cover has the mean
+colour, which the network's normalisation turns into the zero of the authors' code;
+"channel_maxima": each channel's maximum over locations, block by block, then the penultimate features as one more layer. Each row begins with the
+number of layers and their widths, so that any rows can be read alone.
 """
 
 from dataclasses import dataclass

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import xlogy
+from scipy.special import logsumexp, softmax, xlogy
 
 from common.cli.recipes import number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, array, blocks, class_sums, logsumexp, row_wise, softmax
+from common.scorers.base import Score, Scorer, array, blocks, class_sums, row_wise
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class MSP(Scorer):
     family: ClassVar[str] = "softmax"
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) - logsumexp(f)), test.logits)
+        return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) - logsumexp(f, axis=1)), test.logits)
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,7 @@ class ODIN(Scorer):
     """max softmax(f(x~) / T) with x~ = x - eps sign(grad_x CE(f(x) / T, argmax f(x))) (Liang et al. 2018).
 
     eps is in pixel units of [0, 1], whatever the normalisation, with sign(0) = 0 and no clamp to the pixel range. The step needs a
-    gradient, so the finished score comes as an extra named `odin:T=..,eps=..`; without a step the logits are enough. The extra is
-
-        x = images.requires_grad_()                         # in [0, 1]; the network normalises
-        f = model(x) / T
-        loss = cross_entropy(f, f.argmax(1), reduction="sum")
-        step = eps * torch.autograd.grad(loss, x)[0].sign()
-        extra = softmax(model(x - step).double() / T, dim=1).max(dim=1).values
+    gradient, so the finished score comes as an extra named `odin:T=..,eps=..`; without a step the logits are enough.
     """
 
     family: ClassVar[str] = "softmax"
@@ -48,7 +42,9 @@ class ODIN(Scorer):
     def learn(self, train: Features | None, head: Head | None) -> Score:
         if self.eps > 0:
             return lambda test: array(test, self.needs[0])
-        return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) / self.T - logsumexp(f / self.T)), test.logits)
+        return lambda test: row_wise(
+            lambda f: np.exp(f.max(axis=1) / self.T - logsumexp(f / self.T, axis=1)), test.logits
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class KLMatching(Scorer):
         classes = train.logits.shape[1]
         sums, counts = np.zeros((classes, classes)), np.zeros(classes)
         for part in blocks(len(train), 8 * classes):
-            p = softmax(train.logits[part].astype(np.float64))
+            p = softmax(train.logits[part].astype(np.float64), axis=1)
             predicted = p.argmax(axis=1)
             sums += class_sums(p, predicted, classes)
             counts += np.bincount(predicted, minlength=classes)
@@ -74,7 +70,7 @@ class KLMatching(Scorer):
         log_prototypes = np.log(np.maximum(sums[seen] / counts[seen, None], self.floor))
 
         def score(f: np.ndarray) -> np.ndarray:
-            p = softmax(f)
+            p = softmax(f, axis=1)
             return (p @ log_prototypes.T).max(axis=1) - xlogy(p, p).sum(axis=1)
 
         return lambda test: row_wise(score, test.logits)
@@ -92,7 +88,7 @@ class GEN(Scorer):
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         def score(f: np.ndarray) -> np.ndarray:
-            p = np.sort(softmax(f), axis=1)[:, ::-1]
+            p = np.sort(softmax(f, axis=1), axis=1)[:, ::-1]
             rest = 1 - p
             rest[:, 0] = p[:, 1:].sum(
                 axis=1

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -182,23 +180,3 @@ def test_pairing_finds_a_small_difference_that_separate_intervals_hide():
     assert 0 < found.low <= found.value <= found.high and found.p < 0.05
     assert bootstrap(id_, ood, repeats=300)[0] < bootstrap(*worse, repeats=300)[1]
     assert paired_difference((id_, ood), (id_, ood), repeats=50) == (0, 0, 0, 1)
-
-
-def test_summary_is_at_least_three_times_faster_than_scikit_learn():
-    rng = np.random.default_rng(2)
-    id_, ood = rng.normal(1, 1, 200_000), rng.normal(0, 1, 200_000)
-    truth, values = np.r_[np.ones(len(id_)), np.zeros(len(ood))], np.r_[id_, ood]
-
-    def reference():
-        roc_curve(truth, values, drop_intermediate=False), roc_auc_score(truth, values)
-        average_precision_score(truth, values), average_precision_score(1 - truth, -values)
-
-    def best(call):
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert 3 * best(lambda: summary(id_, ood)) < best(reference)

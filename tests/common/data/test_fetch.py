@@ -206,6 +206,16 @@ def test_a_link_is_refused(make, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
 
 
+def test_a_device_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "archive", "w") as tar:
+        device = tarfile.TarInfo("null")
+        device.type, device.devmajor, device.devminor = tarfile.CHRTYPE, 1, 3
+        tar.addfile(device)
+    with pytest.raises(UserError, match=r"^archive: refused 'null' \('null' is a special file\)$"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
 @pytest.mark.parametrize("content", [b"no archive at all", tarball(("a.png", CONTENT))[:150]])
 def test_a_damaged_archive_is_named(content, tmp_path):
     (tmp_path / "archive").write_bytes(content)

@@ -1,17 +1,74 @@
-import doctest
-
 import numpy as np
 import pytest
+import torch
 
+from common.backbones import build
 from common.cli.errors import UserError
+from common.data import shapes
 from common.scorers import SCORERS, maps, scorer
 from common.scorers.arrays import Features
 from common.scorers.maps import FEWEST, norm_ratio
+from common.scoring.features import extract
+from common.training.seeds import generator
 
 
-def test_the_reference_for_the_extras_runs():
-    found = doctest.testmod(maps)
-    assert found.attempted >= 6 and found.failed == 0
+def block_norms(maps: list[np.ndarray]) -> np.ndarray:
+    """The extra "block_norms", images x blocks, from each block's images x channels x rows x cols."""
+    return np.stack([np.sqrt((np.maximum(z, 0) ** 2).sum(axis=(2, 3))).mean(axis=1) for z in maps], axis=1)
+
+
+def jigsawed(image: np.ndarray, order: list[int], fill: np.ndarray) -> np.ndarray:
+    """What "jigsaw_block_norms" looks at: `image` (channels x rows x cols) with its 3 x 3 tiles in `order`; the rest is `fill`."""
+    r, c = image.shape[1] // 3, image.shape[2] // 3
+    out = np.broadcast_to(fill, image.shape).copy()
+    for to, source in enumerate(order):
+        (i, j), (k, l) = divmod(to, 3), divmod(source, 3)  # noqa: E741
+        out[:, i * r : (i + 1) * r, j * c : (j + 1) * c] = image[:, k * r : (k + 1) * r, l * c : (l + 1) * c]
+    return out
+
+
+def channel_maxima(maps: list[np.ndarray], penultimate: np.ndarray) -> np.ndarray:
+    """The extra "channel_maxima", images x (1 + layers + channels of all layers)."""
+    layers = [z.max(axis=(2, 3)) for z in maps] + [penultimate]
+    split = np.array([len(layers)] + [layer.shape[1] for layer in layers])
+    return np.concatenate([np.tile(split, (len(penultimate), 1)), *layers], axis=1).astype(np.float32)
+
+
+Z = np.array([[[[3.0, 0], [0, 4]], [[-9, 0], [0, 1]]]])
+
+
+def test_the_oracles_give_the_worked_values():
+    assert block_norms([Z, 2 * Z]).tolist() == [[3, 6]]
+    assert channel_maxima([Z], np.array([[0.5]])).tolist() == [[2, 2, 1, 4, 1, 0.5]]
+    moved = jigsawed(np.arange(16.0).reshape(1, 4, 4), [8, 1, 2, 3, 4, 5, 6, 7, 0], np.full((1, 1, 1), -1.0))
+    assert moved[0].tolist() == [[10, 1, 2, -1], [4, 5, 6, -1], [8, 9, 0, -1], [-1, -1, -1, -1]]
+
+
+def test_the_extras_of_a_pass_are_the_oracles():
+    """What `extract` puts into a set's features, by hand from hooked maps; the tiles' order is drawn per row."""
+    torch.manual_seed(0)
+    model, images = build("resnet8", 8).eval(), shapes.load("shapes", "test", limit=5)
+    found = extract(model, images, ("block_norms", "jigsaw_block_norms", "channel_maxima"), progress=False)
+
+    def maps_of(pixels: torch.Tensor) -> list[np.ndarray]:
+        maps = []
+        keep = lambda module, inputs, out: maps.append(out.numpy().copy())  # noqa: E731
+        hooks = [block.register_forward_hook(keep) for block in model.blocks()]
+        with torch.no_grad():
+            model(pixels)
+        for hook in hooks:
+            hook.remove()
+        return maps
+
+    pixels = images.pixels.float() / 255
+    orders = [torch.randperm(9, generator=generator(0, "jigsaw", row)).tolist() for row in range(5)]
+    fill = model.normalise.mean[0].numpy()
+    shuffled = np.stack([jigsawed(image, order, fill) for image, order in zip(pixels.numpy(), orders)])
+    maps = maps_of(pixels)
+    np.testing.assert_allclose(found.extras["block_norms"], block_norms(maps), rtol=1e-5)
+    np.testing.assert_allclose(found.extras["channel_maxima"], channel_maxima(maps, found.penultimate), rtol=1e-5)
+    expected = block_norms(maps_of(torch.from_numpy(shuffled)))
+    np.testing.assert_allclose(found.extras["jigsaw_block_norms"], expected, rtol=1e-5)
 
 
 def test_the_block_is_chosen_by_the_mean_of_ratios():

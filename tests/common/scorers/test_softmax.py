@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from scipy.stats import entropy
+from torch.nn.functional import cross_entropy
 
+from common.backbones import build
+from common.data import shapes
 from common.scorers import scorer
 from common.scorers.arrays import Features
+from common.scoring.features import odin
 
 RNG = np.random.default_rng(0)
 
@@ -43,6 +48,18 @@ def test_odin_with_a_step_asks_for_its_extra_and_returns_it():
     assert chosen.needs == ("odin:T=100,eps=0.002",)
     test = Features(np.zeros((2, 1)), np.zeros((2, 3)), None, {chosen.needs[0]: np.array([0.4, 0.3], np.float32)})
     np.testing.assert_array_equal(chosen.fit()(test), np.array([0.4, 0.3], np.float32))
+
+
+def test_odins_extra_is_that_of_its_formula():
+    torch.manual_seed(0)
+    model, T, eps = build("resnet8", 8).eval(), 10.0, 0.01
+    pixels = shapes.load("shapes", "test", limit=4).pixels.float() / 255
+    x = pixels.clone().requires_grad_()
+    f = model(x) / T
+    step = eps * torch.autograd.grad(cross_entropy(f, f.argmax(1), reduction="sum"), x)[0].sign()
+    expected = (model(x - step).double() / T).softmax(dim=1).amax(dim=1)
+    torch.testing.assert_close(odin(model, pixels, T, eps), expected.detach(), rtol=1e-9, atol=0)
+    assert (odin(model, pixels, T, eps) - odin(model, pixels, T, 0.0)).abs().min() > 1e-5
 
 
 def test_kl_matching_gives_the_worked_value():
