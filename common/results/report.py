@@ -2,15 +2,14 @@
 
 import argparse
 import base64
-import html
 import io
 import json
-import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -22,20 +21,8 @@ from common.results.style import CYCLE, STYLES
 from common.results.tables import average, averaged, cells, seeds_mean, title
 from common.scoring.sets import Scored
 
-SHOWN = (("method", "method"), ("scorer", "score"), ("ood_set", "OOD set"), ("fpr95", "FPR95 %"), ("auroc", "AUROC %"), ("aupr_in", "AUPR-in %"), ("aupr_out", "AUPR-out %"), ("id_accuracy", "ID accuracy %"), ("n_id", "n ID"), ("n_ood", "n OOD"), ("seed", "seed"))  # fmt: skip
-PERCENT = ("fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy")
-FACTS = (
-    "id_set",
-    "backbone",
-    "precision",
-    "device",
-    "commit",
-    "versions",
-    "checkpoint_sha256",
-    "train_data_sha256",
-    "id_data_sha256",
-    "convention",
-)
+SHOWN = {"method": "method", "scorer": "score", "ood_set": "OOD set", "fpr95": "FPR95 %", "auroc": "AUROC %", "aupr_in": "AUPR-in %", "aupr_out": "AUPR-out %", "id_accuracy": "ID accuracy %", "n_id": "n ID", "n_ood": "n OOD", "seed": "seed"}  # fmt: skip
+FACTS = ("id_set", "backbone", "precision", "device", "commit", "versions", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "convention")  # fmt: skip
 EACH = 8  # images a row of the gallery
 
 
@@ -48,11 +35,6 @@ class Mistake:
     row: int
     score: float
     share: float  # of ID test images with a score at most this
-
-
-def element(tag: str, inner: str, **attributes: str) -> str:
-    said = "".join(f' {name.rstrip("_")}="{html.escape(value)}"' for name, value in attributes.items())
-    return f"<{tag}{said}>{inner}</{tag}>"
 
 
 def data_uri(content: bytes) -> str:
@@ -72,72 +54,36 @@ def drawn(figure: plt.Figure) -> bytes:
     return out.getvalue()
 
 
-def picture(content: bytes, caption: str) -> str:
-    said = html.escape(caption)
-    return f'<figure><img alt="{said}" src="{data_uri(content)}"><figcaption>{said}</figcaption></figure>'
+def overview(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """Of each ID set its title, the averaged OOD sets, and a line a method and score: means over those sets and over seeds."""
+    return [_overview(id_set, [row for row in rows if row["id_set"] == id_set]) for id_set in _each(rows, "id_set")]
 
 
-def overview(rows: Sequence[dict[str, str]]) -> str:
-    """A line a method and score: means over the averaged OOD sets and over seeds."""
-    parts = []
-    for id_set in dict.fromkeys(row["id_set"] for row in rows):
-        mine = [row for row in rows if row["id_set"] == id_set]
-        lines = []
-        for method, scorer in dict.fromkeys((row["method"], row["scorer"]) for row in mine):
-            means = []
-            for metric in ("fpr95", "auroc"):
-                sets, _, values = cells(mine, metric)
-                found = average(values, (method, scorer), sets)
-                means.append(seeds_mean(found) if found else "-")
-            accuracy = seeds_mean(
-                list(
-                    {
-                        row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in mine if row["method"] == method
-                    }.values()
-                )
-            )
-            lines.append(
-                "<tr>"
-                + "".join(
-                    element("td", html.escape(text), **({"class_": "text"} if k < 2 else {}))
-                    for k, text in enumerate((method, scorer, *means, accuracy))
-                )
-                + "</tr>"
-            )
-        sets = ", ".join(title(name) for name in dict.fromkeys(row["ood_set"] for row in mine) if averaged(name))
-        names = ("method", "score", "FPR95 %", "AUROC %", "ID acc. %")
-        head = "".join(
-            element("th", name, scope="col", **({"class_": "text"} if k < 2 else {})) for k, name in enumerate(names)
-        )
-        said = element("p", html.escape(f"ID {title(id_set)}: averages over {sets}"), class_="small")
-        parts.append(
-            said
-            + f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-        )
-    return "".join(parts)
-
-
-def results_table(rows: Sequence[dict[str, str]]) -> str:
-    """Every row, sortable; numbers in percent with two decimals."""
-    head = "".join(
-        element("th", html.escape(name), scope="col", **({"class_": "text"} if k < 3 else {}))
-        for k, (_, name) in enumerate(SHOWN)
-    )
-    lines = []
-    for row in rows:
-        texts = [
-            f"{100 * float(row[key]):.2f}" if key in PERCENT else title(row[key]) if key == "ood_set" else row[key]
-            for key, _ in SHOWN
-        ]
+def _overview(id_set: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+    metrics, lines = [cells(rows, metric) for metric in ("fpr95", "auroc")], []
+    for line in dict.fromkeys((row["method"], row["scorer"]) for row in rows):
+        means = [average(values, line, sets) for sets, _, values in metrics]
+        mine = {row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in rows if row["method"] == line[0]}
         lines.append(
-            "<tr>"
-            + "".join(
-                element("td", html.escape(text), **({"class_": "text"} if k < 3 else {}))
-                for k, text in enumerate(texts)
-            )
-            + "</tr>"
+            [*line, *(seeds_mean(found) if found else "-" for found in means), seeds_mean(list(mine.values()))]
         )
-    return f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return {
+        "title": title(id_set),
+        "sets": [title(name) for name in _each(rows, "ood_set") if averaged(name)],
+        "lines": lines,
+    }
+
+
+def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def shown(row: dict[str, str]) -> list[str]:
+    """A row as the page's table has it: numbers in percent with two decimals."""
+    return [
+        f"{100 * float(row[key]):.2f}" if name.endswith("%") else title(row[key]) if key == "ood_set" else row[key]
+        for key, name in SHOWN.items()
+    ]
 
 
 def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
@@ -205,26 +151,11 @@ def chosen(images: Any, scores: np.ndarray, rows: np.ndarray, inside: np.ndarray
     ]
 
 
-def gallery(found: Iterable[tuple[str, list[Mistake]]]) -> str:
-    parts = []
-    for head, group in found:
-        cards = [
-            f'<figure><img alt="image {m.row} of {html.escape(m.set_name)}" src="{data_uri(png(m.pixels))}">'
-            f"<figcaption>no. {m.row}: {m.score:.3g}, above {100 * m.share:.1f} % of ID</figcaption></figure>"
-            for m in group
-        ]
-        parts.append(element("h3", html.escape(head)) + f'<div class="gallery">{"".join(cards)}</div>')
-    return "".join(parts)
-
-
-def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> str:
-    """Recipe, data, hardware and digests of one run, folded."""
-    facts = "".join(
-        f'<tr><td>{html.escape(key)}</td><td class="text">{html.escape(rows[0][key])}</td></tr>' for key in FACTS
-    )
+def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Recipe, data, hardware and digests of one run."""
     recipe = (folder / "recipe.json").read_text() if (folder / "recipe.json").is_file() else rows[0]["recipe"]
     head = f"{rows[0]['method']}, {rows[0]['backbone']}, seed {rows[0]['seed']} ({folder.name})"
-    return f'<details><summary>{html.escape(head)}</summary><div class="scroll"><table><tbody>{facts}</tbody></table></div><pre>{html.escape(recipe)}</pre></details>'
+    return {"head": head, "facts": {key: rows[0][key] for key in FACTS}, "recipe": recipe}
 
 
 def figure_files(folders: Sequence[Path]) -> list[Path]:
@@ -236,53 +167,31 @@ def figure_files(folders: Sequence[Path]) -> list[Path]:
 
 
 def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
+    """The page of scored runs; `report.html` beside this file says what stands where, and escapes every word."""
     by_run = [read_rows([folder / "results.csv"]) for folder in folders]
     rows = [row for found in by_run for row in found]
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
-    ids = ", ".join(dict.fromkeys(title(row["id_set"]) for row in rows))
-    head = f"OOD detection, ID {ids}"
-    notes = (
-        "FPR95: share of OOD images accepted at 95 % of ID accepted, lower is better; the others: higher is better. "
-        + rows[0]["convention"]
-        + "."
+    titles = {title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
+    curve = curves(folders, names)
+    galleries = {
+        name: mistakes(folder, arguments)
+        for folder, name in zip(folders, names)
+        if arguments.scorer != "none" and _has_gallery(folder)
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    stand_ins = sorted(
-        {title(row["ood_set"]) for row in rows if row["benchmark"] != "True" and "stand-in" in title(row["ood_set"])}
-    )
-    notes += f" Stand-ins, comparable with no printed number: {', '.join(stand_ins)}." if stand_ins else ""
-    body = [
-        element("h1", html.escape(head)),
-        element("p", html.escape(notes), class_="small"),
-        overview(rows),
-        element("h2", "Every set") + results_table(rows),
-    ]
-    body.append(element("h2", "Runs") + "".join(run_details(folder, found) for folder, found in zip(folders, by_run)))
-    if (content := curves(folders, names)) is not None:
-        body.append(
-            element("h2", "Training")
-            + picture(
-                content,
-                "Loss and accuracy on training images, by epoch. Losses of different methods are different sums.",
-            )
-        )
-    if files := figure_files(folders):
-        body.append(
-            element("h2", "Figures")
-            + "".join(picture(path.read_bytes(), path.stem.replace("_", " ")) for path in files)
-        )
-    if arguments.scorer != "none":
-        for folder, name in zip(folders, names):
-            if (folder / "checkpoint.pt").is_file() and not checkpoint.load(folder / "checkpoint.pt")[1].get(
-                "extra_classes"
-            ):
-                body.append(element("h2", html.escape(f"Most confident mistakes: {name}, {arguments.scorer}")))
-                body.append(
-                    element(
-                        "p",
-                        f"Each: number in its set, score, and the share of ID test images that score at most that. Out of at most {arguments.limit} images a set.",
-                        class_="small",
-                    )
-                )
-                body.append(gallery(mistakes(folder, arguments)))
-    template = string.Template((Path(__file__).parent / "report.html").read_text())
-    return template.substitute(title=html.escape(head), body="\n".join(body))
+    environment.filters |= {"data_uri": data_uri, "png": png}
+    return environment.get_template("report.html").render(
+        id_sets=[title(name) for name in _each(rows, "id_set")], convention=rows[0]["convention"],
+        stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(rows), columns=list(SHOWN.values()),
+        rows=[shown(row) for row in rows], runs=[run_details(*pair) for pair in zip(folders, by_run)], curve=curve,
+        figures=[(path.stem.replace("_", " "), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,
+        scorer=arguments.scorer, limit=arguments.limit,
+    )  # fmt: skip
+
+
+def _has_gallery(folder: Path) -> bool:
+    """A network with a background class has a score of its own."""
+    path = folder / "checkpoint.pt"
+    return path.is_file() and not checkpoint.load(path)[1].get("extra_classes")
