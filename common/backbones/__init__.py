@@ -8,15 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, WideResNet
 from common.backbones.classifier import Classifier
 from common.backbones.output_stride import set_output_stride
-from common.backbones.weights import BIT, _load_weights
+from common.backbones.weights import BIT, load_weights, timm_network
 from common.cli.errors import UserError, unknown
 
 __all__ = ["BACKBONES", "Classifier", "Spec", "build", "spec"]
@@ -46,32 +44,16 @@ class Spec:
 _FOUR = _stages("layer1", "layer2", "layer3", "layer4")
 BACKBONES: dict[str, Spec] = {
     "resnet8": Spec(SmallResNet, 128, 48, _stages("layer1", "layer2", "layer3"), "three basic blocks, for CPU work"),
-    "resnet18": Spec(
-        lambda: TorchvisionBody(torchvision.models.resnet18(), True), 512, 32, _FOUR, "3x3 stem, 4 x 4 map at 32 px"
-    ),
-    "resnet34": Spec(
-        lambda: TorchvisionBody(torchvision.models.resnet34(), True),
-        512,
-        32,
-        _FOUR,
-        "3x3 stem, 4 x 4 map at 32 px (LBF Table I)",
-    ),
+    "resnet18": Spec(lambda: TorchvisionBody("resnet18", True), 512, 32, _FOUR, "3x3 stem, 4 x 4 map at 32 px"),
+    "resnet34": Spec(lambda: TorchvisionBody("resnet34", True), 512, 32, _FOUR, "as resnet18 (LBF Table I)"),
     "wrn28-10": Spec(
         WideResNet, 640, 32, _stages("block1", "block2", "block3"), "8 x 8 map at 32 px, dropout 0.3 (LBF Table II)"
     ),
     "resnet50": Spec(
-        lambda: TorchvisionBody(torchvision.models.resnet50(), False),
-        2048,
-        224,
-        _FOUR,
-        "7 x 7 map at 224 px (LBF Table III)",
+        lambda: TorchvisionBody("resnet50", False), 2048, 224, _FOUR, "7 x 7 map at 224 px (LBF Table III)"
     ),
     "bit-r50x1": Spec(
-        lambda: TimmBody(timm.create_model(BIT, num_classes=0)),
-        2048,
-        128,
-        lambda body: _timm_blocks(body.net),
-        f"timm {BIT} (DFB)",
+        lambda: TimmBody(timm_network(BIT)), 2048, 128, lambda b: _timm_blocks(b.net), f"timm {BIT} (DFB)"
     ),
 }
 
@@ -81,24 +63,16 @@ def _timm_blocks(net: nn.Module) -> list[nn.Module]:
     return [block for stage in stages for block in getattr(stage, "blocks", [])] if stages is not None else []
 
 
-def _timm_spec(name: str) -> Spec:
-    arch = name.removeprefix("timm:")
-    if not timm.is_model(arch.split(".")[0]):
-        raise UserError(f"unknown timm network {arch!r}; `timm.list_models()` lists the known ones")
-    net = timm.create_model(arch, num_classes=0)
-    return Spec(
-        lambda: TimmBody(net),
-        net.num_features,
-        net.default_cfg.get("input_size", (3, 224, 224))[-1],
-        lambda b: _timm_blocks(b.net),
-        arch,
-    )
+def _timm_spec(arch: str) -> Spec:
+    net = timm_network(arch)
+    size_px = net.default_cfg.get("input_size", (3, 224, 224))[-1]
+    return Spec(lambda: TimmBody(net), net.num_features, size_px, lambda body: _timm_blocks(body.net), arch)
 
 
 def spec(name: str) -> Spec:
     """The entry of BACKBONES, or one made for `timm:NAME`. Raises UserError for an unknown name."""
     if name.startswith("timm:"):
-        return _timm_spec(name)
+        return _timm_spec(name.removeprefix("timm:"))
     if name not in BACKBONES:
         raise unknown("backbone", name, [*BACKBONES, "timm:NAME"])
     return BACKBONES[name]
@@ -124,7 +98,7 @@ def build(
     made = spec(name)
     model = Classifier(name, made.make(), made.channels, classes, made.blocks)
     if weights is not None:
-        _load_weights(model, name, weights)
+        load_weights(model, name, weights)
     if output_stride is not None:
         set_output_stride(model, output_stride)
     if image_size is not None:

@@ -1,10 +1,7 @@
 """Bodies: from normalised images to a feature map."""
 
-import math
-
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 
 class SmallResNet(nn.Module):
@@ -13,24 +10,38 @@ class SmallResNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
-        self.layer1, self.layer2, self.layer3 = _basic(32, 32, 1), _basic(32, 64, 2), _basic(64, 128, 2)
+        self.layer1, self.layer2, self.layer3 = BasicBlock(32, 32, 1), BasicBlock(32, 64, 2), BasicBlock(64, 128, 2)
 
     def forward(self, x):
         return self.layer3(self.layer2(self.layer1(self.stem(x))))
 
 
-def _basic(inputs: int, outputs: int, stride: int) -> BasicBlock:
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return BasicBlock(inputs, outputs, stride, shortcut)
+class BasicBlock(nn.Module):
+    """torchvision's block of two 3x3 convolutions (He et al. 2016), draws and names of tensors included; importing torchvision takes a second."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        shortcut = None
+        if stride != 1 or inputs != outputs:  # made first: initial weights are drawn in this order
+            shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.downsample = shortcut
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
 
 class TorchvisionBody(nn.Module):
     """A torchvision ResNet up to its last residual stage. `cifar` puts a 3x3 stem without max-pool in front, as the field does at 32 px."""
 
-    def __init__(self, net: ResNet, cifar: bool):
+    def __init__(self, name: str, cifar: bool):
+        from torchvision import models  # slow to import
+
         super().__init__()
+        net = models.get_model(name)
         stem = nn.Conv2d(3, 64, 3, 1, 1, bias=False) if cifar else net.conv1
         if cifar:
             nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
@@ -64,28 +75,19 @@ class WideResNet(nn.Module):
 
     def __init__(self, depth: int = 28, width: int = 10, dropout: float = 0.3):
         super().__init__()
-        widths, each = [16, 16 * width, 32 * width, 64 * width], (depth - 4) // 6
+        each = (depth - 4) // 6
+
+        def stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+            first = WideBlock(inputs, outputs, stride, dropout)
+            return nn.Sequential(first, *(WideBlock(outputs, outputs, 1, dropout) for _ in range(each - 1)))
+
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        stages = []
-        for stage in range(3):
-            inputs, outputs, stride = widths[stage], widths[stage + 1], 1 if stage == 0 else 2
-            stages.append(
-                nn.Sequential(
-                    *[
-                        WideBlock(inputs if i == 0 else outputs, outputs, stride if i == 0 else 1, dropout)
-                        for i in range(each)
-                    ]
-                )
-            )
-        self.block1, self.block2, self.block3 = stages
-        self.bn = nn.BatchNorm2d(widths[3])
+        self.block1 = stage(16, 16 * width, 1)
+        self.block2, self.block3 = stage(16 * width, 32 * width, 2), stage(32 * width, 64 * width, 2)
+        self.bn = nn.BatchNorm2d(64 * width)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(
-                    module.weight,
-                    0,
-                    math.sqrt(2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels)),
-                )
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
         return F.relu(self.bn(self.block3(self.block2(self.block1(self.conv1(x))))))

@@ -3,10 +3,10 @@
 The map of a network without normalisation over locations is then the old map at every old location, with new locations between them.
 """
 
-import timm
 import torch
 from torch import nn
 
+from common.backbones.weights import timm_network
 from common.cli.errors import UserError
 
 SIDE = 64  # pixels of the image that is passed to see where the strides are
@@ -20,7 +20,7 @@ def set_output_stride(model: nn.Module, output_stride: int) -> None:
         if output_stride not in (8, 16, 32):
             raise UserError(f"output_stride of {model.name} must be 8, 16 or 32 (timm's rule), got {output_stride}")
         try:
-            finer = timm.create_model(net.pretrained_cfg["architecture"], num_classes=0, output_stride=output_stride)
+            finer = timm_network(net.pretrained_cfg["architecture"], output_stride=output_stride)
         except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
             raise UserError(f"{model.name} cannot have output_stride {output_stride}: {error}") from error
         finer.load_state_dict(net.state_dict())

@@ -1,10 +1,8 @@
-"""Weights of a body that came from elsewhere."""
+"""Networks and weights of a body that came from elsewhere. timm and torchvision are slow to import, so that they are where they are used."""
 
 from pathlib import Path
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from common.backbones.bodies import TimmBody
@@ -14,10 +12,19 @@ from common.cli.errors import UserError
 BIT = "resnetv2_50x1_bit.goog_in21k"
 
 
-def _load_weights(model: Classifier, name: str, weights: Path | str) -> None:
+def timm_network(arch: str, **options) -> nn.Module:
+    """timm's network without its classifier. Raises UserError for a name timm does not know."""
+    import timm
+
+    if not timm.is_model(arch.split(".")[0]):
+        raise UserError(f"unknown timm network {arch!r}; `timm.list_models()` lists the known ones")
+    return timm.create_model(arch, num_classes=0, **options)
+
+
+def load_weights(model: Classifier, name: str, weights: Path | str) -> None:
     inner = model.body.net if isinstance(model.body, TimmBody) else model.body
     if str(weights) == "hub":
-        inner.load_state_dict(_hub_weights(name, inner), strict=False)
+        inner.load_state_dict(_hub_weights(name), strict=False)
         return
     path = Path(weights)
     if not path.is_file():
@@ -41,11 +48,11 @@ def _load_weights(model: Classifier, name: str, weights: Path | str) -> None:
         raise UserError(f"{path} does not fit {name}: {len(missing)} tensors missing, the first is {missing[0]}")
 
 
-def _hub_weights(name: str, inner: nn.Module) -> dict[str, Tensor]:
+def _hub_weights(name: str) -> dict[str, Tensor]:
     if name == "resnet50":
-        return torchvision.models.resnet50(weights="IMAGENET1K_V1").state_dict()
+        from torchvision import models
+
+        return models.get_model(name, weights="IMAGENET1K_V1").state_dict()
     if name == "bit-r50x1" or name.startswith("timm:"):
-        return timm.create_model(
-            BIT if name == "bit-r50x1" else name.removeprefix("timm:"), pretrained=True, num_classes=0
-        ).state_dict()
+        return timm_network(BIT if name == "bit-r50x1" else name.removeprefix("timm:"), pretrained=True).state_dict()
     raise UserError(f"no hub has weights for {name}; give a file, or train from scratch")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torchvision
 
 from common.cli.errors import UserError
 from common.data.archives import members
@@ -60,12 +59,15 @@ def list_hash(names: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
 
 
-def cifar(kind: type, root: Path, split: str) -> Raw:
-    """CIFAR-10 or CIFAR-100 through torchvision's own class, checksums included."""
+def cifar(class_name: str, root: Path, split: str) -> Raw:
+    """CIFAR10 or CIFAR100 through torchvision's own class, checksums included."""
+    from torchvision import datasets  # slow to import, needed here only
+
+    kind = getattr(datasets, class_name)
     try:
         data = kind(str(root), train=split == "train", download=False)
     except RuntimeError:
-        place, name = root / kind.base_folder, kind.__name__.lower()
+        place, name = root / kind.base_folder, class_name.lower()
         if not place.exists():
             raise NotThere(
                 f"{name}: expected {place}, which is not there; python -m common.data fetch {name}"
@@ -77,14 +79,14 @@ def cifar(kind: type, root: Path, split: str) -> Raw:
 
 
 def cifar10(root: Path, split: str, options: dict[str, int]) -> Raw:
-    return cifar(torchvision.datasets.CIFAR10, root, split)
+    return cifar("CIFAR10", root, split)
 
 
 def cifar100(root: Path, split: str, options: dict[str, int]) -> Raw:
     """torchvision's folder where it is, else the test set alone from cifar100-test/cifar100-test.npz (images, fine, class_names)."""
     archive = root / "cifar100-test" / "cifar100-test.npz"
     if (root / "cifar-100-python").exists() or not archive.exists():
-        return cifar(torchvision.datasets.CIFAR100, root, split)
+        return cifar("CIFAR100", root, split)
     if split != "test":
         raise NotThere(f"cifar100 {split}: {archive} holds the test set only, expected {root / 'cifar-100-python'}")
     with np.load(archive, allow_pickle=False) as data:

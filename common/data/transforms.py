@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from PIL import Image
-from torchvision.transforms import functional as F
 
 from common.cli.errors import UserError
 
@@ -77,7 +76,8 @@ def _short_and_centre(image: Image.Image, short_px: int, size_px: int, method: I
     if min(width, height) != short_px:
         long_px = int(short_px * max(width, height) / min(width, height))
         image = image.resize((short_px, long_px) if width <= height else (long_px, short_px), method)
-    return F.center_crop(image, [size_px, size_px])
+    left, top = (round((side - size_px) / 2) for side in image.size)
+    return image.crop((left, top, left + size_px, top + size_px))
 
 
 CIFAR = Transform(32, "resize-crop")

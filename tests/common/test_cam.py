@@ -72,6 +72,19 @@ def test_blur_keeps_a_constant_and_the_mean_of_a_distant_spike():
     )
 
 
+def test_blur_is_the_convolution_written_out():
+    """Two passes with exp(-x^2 / 2 sigma^2), cut at 4 sigma and summing to 1, the border repeated outwards."""
+    maps, sigma = torch.rand(3, 11, 17, dtype=torch.float64), 1.7
+    reach = round(4 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = nn.functional.pad(maps.unsqueeze(1), (reach,) * 4, mode="replicate")
+    rows = nn.functional.conv2d(padded, kernel.view(1, 1, -1, 1))
+    expected = nn.functional.conv2d(rows, kernel.view(1, 1, 1, -1)).squeeze(1)
+    torch.testing.assert_close(blur(maps, sigma), expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(blur(maps.float(), sigma), expected.float(), rtol=0, atol=1e-6)
+
+
 class Channels(nn.Module):
     """A body whose map is the image's own channels, two pixels to the right (so that left and right differ), averaged over 4 x 4 pixels."""
 
