@@ -1,8 +1,18 @@
 """Image sets: one table, one way to load, fetch and verify them."""
 
-from common.data.datasets import SPECS, Spec, check_ood, load
-from common.data.folders import FolderImages
-from common.data.images import Images
-from common.data.transforms import CIFAR, DFB, IMAGENET, Transform
+from importlib import import_module
+from typing import Any
 
-__all__ = ["CIFAR", "DFB", "IMAGENET", "SPECS", "FolderImages", "Images", "Spec", "Transform", "check_ood", "load"]
+_HOMES = {
+    "specs": ("SPECS", "Spec", "check_ood"), "datasets": ("load",), "images": ("Images",), "folders": ("FolderImages",),
+    "transforms": ("CIFAR", "DFB", "IMAGENET", "Transform"),
+}  # fmt: skip
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> Any:
+    """Looked up when first used: the table of sets can be read without torch."""
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,9 +1,12 @@
-"""Images inside .tar files, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
+"""Images as files: on disk, or inside a .tar, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
 
 import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
 
 from common.cli.errors import UserError
 
@@ -27,6 +30,12 @@ class Member:
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
+
+
+File = Path | Member
+Items = (
+    UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
+)  # a set's images as found: one array, or files of any size
 
 
 def members(tar: Path, extensions: tuple[str, ...]) -> list[Member]:

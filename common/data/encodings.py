@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data.folders import Items, decode
+from common.data.archives import Items
+from common.data.folders import decode
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.data.datasets import Spec
+from common.data.specs import Spec
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60

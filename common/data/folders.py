@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,14 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.cli.errors import UserError
-from common.data.archives import Member
+from common.data.archives import File, Items, Member
 from common.data.images import Rows, split
 from common.data.transforms import INTERPOLATIONS, Transform
 
-File = Path | Member
-Items = (
-    UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
-)  # a set's images as found: one array, or files of any size
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
 
 

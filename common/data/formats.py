@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data.archives import members
-from common.data.folders import File, Items
+from common.data.archives import File, Items, members
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
 SHRUNK = "shrunk.json"  # written beside the images of a smaller copy

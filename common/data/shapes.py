@@ -26,11 +26,11 @@ from jaxtyping import Bool, Float, UInt8
 from common.cli.errors import UserError, command, unknown
 from common.cli.recipes import check, field_type, number
 from common.data.images import Images
+from common.data.specs import GENERATED as NAMES
 
 SIZE_PX = 48
 COUNTS = {"train": 6000, "test": 1000}
 VERSION = 1  # of the generator; part of every digest's provenance
-NAMES = ("shapes", "shapes-objects", "shapes-textures", "shapes-noise", "shapes-backgrounds")
 TEXTURES_EACH = 2  # preferred textures of a class
 _BLOCK = 500  # images rendered at once
 

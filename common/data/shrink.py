@@ -14,10 +14,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.data.datasets import Spec
-from common.data.folders import File, decode, worker_count
+from common.data.archives import File
+from common.data.folders import decode, worker_count
 from common.data.formats import SHRUNK, class_files, class_names, image_files
 from common.data.imagenet import LISTS, class_list
+from common.data.specs import Spec
 
 
 def shrink(

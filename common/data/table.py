@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from common.data.datasets import SPECS, Spec
 from common.data.fetch import file_name
 from common.data.formats import PLACES365_POOL, image_files, list_hash
 from common.data.imagenet import LISTS, class_list
+from common.data.specs import SPECS, Spec
 
 HEAD = """# Data sets
 
-Written by `python -m common.data table` from `SPECS` in `common/data/datasets.py`; change it there.
+Written by `python -m common.data table` from `SPECS` in `common/data/specs.py`; change it there.
 
     python -m common.data list             # what is there, what is missing
     python -m common.data fetch isun svhn  # download, resume, check, unpack

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from common.cli.errors import UserError
 from common.data import formats
-from common.data.datasets import Spec, load
+from common.data.datasets import load
 from common.data.fetch import file_md5
 from common.data.folders import worker_count
+from common.data.specs import Spec
 from common.data.transforms import Transform
 
 # Mean difference of neighbouring grey values over a set tells scenes shrunk without antialiasing (many edges) from crops (few). Measured:

@@ -9,10 +9,11 @@ from PIL import Image
 
 from common.cli.errors import UserError
 from common.data.archives import members
-from common.data.datasets import load, spec_of
+from common.data.datasets import load
 from common.data.folders import FolderImages
 from common.data.formats import EXTENSIONS, folder
 from common.data.shrink import shrink
+from common.data.specs import spec_of
 from common.data.transforms import Transform
 
 SMALL = Transform(16, "resize-crop")

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from common.cli.errors import UserError
-from common.data.datasets import SPECS
 from common.data.fetch import download, fetch, unpack
+from common.data.specs import SPECS
 
 CONTENT = bytes(range(256)) * 800
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -7,7 +7,7 @@ import pytest
 
 from common.cli.errors import command
 from common.data.__main__ import main
-from common.data.datasets import SPECS
+from common.data.specs import SPECS
 
 
 @pytest.fixture

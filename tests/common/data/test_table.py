@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from common.data.datasets import SPECS
+from common.data.specs import SPECS
 from common.data.table import page, state
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "datasets.md"

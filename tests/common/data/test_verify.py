@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from common.data import verify as module
-from common.data.datasets import SPECS, spec_of
 from common.data.images import Images
+from common.data.specs import SPECS, spec_of
 from common.data.transforms import CIFAR
 from common.data.verify import id_test, verify
 

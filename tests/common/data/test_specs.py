@@ -1,0 +1,89 @@
+import re
+
+import pytest
+import torchvision
+
+from common.cli.errors import UserError
+from common.data.datasets import load
+from common.data.specs import SPECS, check_ood, parse, title
+
+STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
+
+
+def test_the_table_has_every_set_and_its_counts():
+    assert (
+        list(SPECS)
+        == (
+            "cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365 imagenet100 imagenet100-mcm imagenet1k "
+            "inaturalist sun places imagenet_o textures-10 miniplaces-2500 tiny-imagenet-boxes"
+        ).split()
+    )
+    counts = {name: spec.counts.get("test") for name, spec in SPECS.items()}
+    assert (
+        counts["svhn"] == 26_032
+        and counts["isun"] == 8_925
+        and counts["textures"] == 5_640
+        and counts["imagenet_o"] == 2_000
+    )
+    assert {
+        counts[name] for name in ("cifar10", "lsun_crop", "lsun_resize", "places365", "inaturalist", "sun", "places")
+    } == {10_000}
+
+
+def test_stand_ins_never_bear_a_benchmarks_name():
+    titles = {spec.title for spec in SPECS.values() if spec.is_benchmark}
+    assert {name for name, spec in SPECS.items() if not spec.is_benchmark} == STAND_INS
+    assert not any(SPECS[name].title in titles for name in STAND_INS)
+
+
+@pytest.mark.parametrize("kind", ["CIFAR10", "CIFAR100"])
+def test_cifars_checksums_are_torchvisions(kind):
+    theirs, ours = getattr(torchvision.datasets, kind), SPECS[kind.lower()]
+    listed = dict(theirs.train_list + theirs.test_list) | {
+        theirs.meta["filename"]: theirs.meta["md5"],
+        theirs.filename: theirs.tgz_md5,
+    }
+    assert ours.md5s == listed and ours.urls == (theirs.url,)
+
+
+def test_svhns_and_textures_checksums_are_torchvisions():
+    listed = torchvision.datasets.SVHN.split_list
+    assert SPECS["svhn"].md5s == {listed[split][1]: listed[split][2] for split in ("train", "test")}
+    assert SPECS["textures"].md5s == {"dtd-r1.0.1.tar.gz": torchvision.datasets.DTD._MD5}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_checksum_is_named_with_its_source_and_an_absent_set_says_how_to_get_it(name, tmp_path):
+    spec = SPECS[name]
+    assert bool(spec.md5s) == bool(spec.md5_source) and all(
+        re.fullmatch("[0-9a-f]{32}", md5) for md5 in spec.md5s.values()
+    )
+    assert spec.urls or spec.by_hand
+    with pytest.raises(UserError) as error:
+        load(name, list(spec.counts)[-1], root=tmp_path)
+    assert "not there" in str(error.value) and spec.how_to_get(tmp_path) in str(error.value)
+
+
+def test_names_carry_options_and_paths():
+    assert parse("imagenet1k:C=200,seed=0") == ("imagenet1k", {"C": "200", "seed": "0"})
+    assert parse("folder:a/b:c,d=e") == ("folder", {"path": "a/b:c,d=e"})
+    assert title("cifar10") == "CIFAR-10" and title("cifar10:encode=jpeg75") == "CIFAR-10 (encode=jpeg75)"
+
+
+@pytest.mark.parametrize(
+    "name, id_name, text",
+    [
+        ("tiny-imagenet-boxes", "cifar10", "tiny-imagenet-boxes is for localisation only"),
+        ("imagenet1k", "imagenet100", "imagenet1k is an in-distribution set: it cannot be an OOD set"),
+        ("cifar10", "cifar10", "cifar10 is the in-distribution set itself; its control sets are cifar10:encode=jpeg75"),
+        ("nothing", "cifar10", "unknown data set 'nothing'"),
+    ],
+)
+def test_what_cannot_be_out_of_distribution_is_refused(name, id_name, text):
+    with pytest.raises(UserError, match=f"^{text}"):
+        check_ood(name, id_name)
+
+
+@pytest.mark.parametrize("name", ["cifar100", "isun", "textures-10", "cifar10:encode=jpeg75", "folder:x"])
+def test_what_can_be_out_of_distribution_is_not_refused(name):
+    check_ood(name, "cifar10")
