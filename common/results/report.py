@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
 
 from common import checkpoint
 from common.results.rows import read_rows
-from common.results.style import CYCLE, STYLES
 from common.results.tables import average, averaged, cells, seeds_mean, title
 from common.scoring.sets import Scored
 
@@ -44,13 +42,6 @@ def data_uri(content: bytes) -> str:
 def png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def drawn(figure: plt.Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    plt.close(figure)
     return out.getvalue()
 
 
@@ -95,6 +86,10 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     }
     if not logs:
         return None
+    import matplotlib.pyplot as plt  # slow to import, and not needed before the runs are read
+
+    from common.results.style import CYCLE, STYLES
+
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
     for axis, key, label, unit in (
         (axes[0], "loss", "loss", 1),
@@ -107,7 +102,10 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
             ) if pairs else None
         axis.set(xlabel="epoch", ylabel=label)
     axes[0].legend(fontsize=7)
-    return drawn(figure)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return out.getvalue()
 
 
 def mistakes(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, list[Mistake]]]:

@@ -1,12 +1,10 @@
 """t-SNE pictures with a number beside them: what looks apart in two dimensions need not be apart in the features."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
 
 from common.cli.errors import UserError
 
@@ -31,6 +29,8 @@ def embed(groups: list[Group], seed: int = 0) -> list[Float[np.ndarray, "vectors
         raise UserError(
             f"t-SNE with perplexity {PERPLEXITY} needs at least {3 * PERPLEXITY + 2} vectors, got {len(stacked)}"
         )
+    from sklearn.manifold import TSNE  # slow to import
+
     points = TSNE(2, perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(stacked)
     return np.split(points, np.cumsum([len(group.vectors) for group in groups])[:-1])
 
@@ -42,6 +42,8 @@ def nearest(
     k: int = 10,
 ) -> float:
     """Share of the k nearest neighbours (Euclidean) of the queries that are in `one`, with as many of `other` at hand; 0.5 = no preference."""
+    from sklearn.neighbors import NearestNeighbors
+
     count = min(len(one), len(other))
     both = np.concatenate([one[:count], other[:count]])
     k = min(k, count)
@@ -49,20 +51,18 @@ def nearest(
     return float((found < count).mean())
 
 
-def draw(axis: plt.Axes, groups: list[Group], points: list[np.ndarray], title: str) -> None:
-    """One scatter; axes without a unit, as t-SNE's have none."""
+def draw(axis: Any, groups: list[Group], points: list[np.ndarray], title: str) -> None:
+    """One scatter on matplotlib's `axis`; axes without a unit, as t-SNE's have none."""
     for group, where in zip(groups, points, strict=True):
         colours = {"color": group.colour} if group.shades is None else {"c": group.shades, "cmap": "winter"}
-        axis.scatter(
-            where[:, 0],
-            where[:, 1],
-            s=7,
-            marker=group.marker,
-            linewidths=0.7,
-            alpha=0.8,
-            label=f"{group.name} ({len(where)})",
-            **colours,
-        )
+        look = {
+            "s": 7,
+            "marker": group.marker,
+            "linewidths": 0.7,
+            "alpha": 0.8,
+            "label": f"{group.name} ({len(where)})",
+        }
+        axis.scatter(*where.T, **look, **colours)
     axis.set(xticks=[], yticks=[], xlabel="t-SNE, no unit")
     axis.set_title(title, fontsize=8)
     axis.grid(False)
