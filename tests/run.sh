@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# All tests, on one thread: bash tests/run.sh [pytest options]
+# Lint, format, then all tests, in two processes of one thread each: bash tests/run.sh [pytest options; -n 0 for one process]
 extras="[test]"
 . "$(dirname "${BASH_SOURCE[0]}")/../experiments/environment.sh"
 export OMP_NUM_THREADS=1
-exec python -m pytest -q "$@"
+python -m ruff check .
+python -m ruff format --check .
+exec python -m pytest -q -n 2 "$@"

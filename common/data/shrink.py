@@ -46,9 +46,7 @@ def shrink(
         )
     target.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(note) + "\n")  # first: a part of a copy must not pass for the original
-    wanted = (
-        set(class_list(spec.name)) if spec.name in LISTS else None
-    )  # of a folder with all of ImageNet only the list's classes
+    wanted = set(class_list(spec.name)) if spec.name in LISTS else None  # of all of ImageNet only the list's classes
     files = [(name, file) for name, file in all_files(source) if wanted is None or wanted & set(name.split("/"))]
     counts = {"shrunk": 0, "copied": 0, "there already": 0}
     with (
@@ -89,7 +87,9 @@ def shrink_file(file: File, target: Path, short_side: int, quality: int) -> str:
         small.save(buffer, "JPEG" if jpeg else "PNG", **({"quality": quality, "subsampling": 0} if jpeg else {}))
         content = buffer.getvalue()
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(
+        f".{target.name}.{os.getpid()}.part"
+    )  # without the flush of write_atomically: a million small files
     part.write_bytes(content)
     part.replace(target)
     return "copied" if scale >= 1 else "shrunk"

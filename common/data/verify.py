@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
+from common.cli.files import write_atomically
 from common.data import formats
 from common.data.datasets import load
 from common.data.fetch import file_md5
@@ -91,35 +92,36 @@ def verify(
         return report
     hashes: dict[str, str] = {}
     for split in spec.counts:
-        try:
-            raw = spec.loader(root, split, {})
-        except formats.NotThere as error:
-            if split == "train":  # an OOD set needs none
-                report.facts.append("train: not there")
-            else:
-                report.problems.append(str(error))
-            continue
-        except UserError as error:
-            report.problems.append(str(error))
-            continue
-        expected = spec.counts[split]
-        if expected and len(raw) != expected:
-            report.problems.append(f"{split}: {len(raw):,} images, expected {expected:,}")
-        report.facts.append(f"{split}: {len(raw):,} images")
-        if not isinstance(raw.items, np.ndarray):
-            hashes |= _check_images(spec, raw, place, against, report)
-        else:
-            _check_overlap(
-                [_pixel_hash(image) for image in raw.items] if _is_ood(spec, against) else [], against, report
-            )
+        hashes |= _check_split(spec, split, root, place, against, report)
     if not hashes and not published:
         hashes = {path.name: _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
     if hashes:
         report.facts.append("no published checksum of these files" if spec.md5s else "no published checksum")
-        _compare_with_record(
-            root / ".verified" / (spec.name.replace("/", "_") + ".json"), hashes, report, record, origin
-        )
+        path = root / ".verified" / f"{spec.name.replace('/', '_')}.json"
+        _compare_with_record(path, hashes, report, record, origin)
     return report
+
+
+def _check_split(
+    spec: Spec, split: str, root: Path, place: Path, against: IdTest | None, report: Report
+) -> dict[str, str]:
+    """Count one split and look at its images. {path below `place`: SHA-256} where they are files."""
+    try:
+        raw = spec.loader(root, split, {})
+    except UserError as error:
+        if split == "train" and isinstance(error, formats.NotThere):  # an OOD set needs none
+            report.facts.append("train: not there")
+        else:
+            report.problems.append(str(error))
+        return {}
+    expected = spec.counts[split]
+    if expected and len(raw) != expected:
+        report.problems.append(f"{split}: {len(raw):,} images, expected {expected:,}")
+    report.facts.append(f"{split}: {len(raw):,} images")
+    if not isinstance(raw.items, np.ndarray):
+        return _check_images(spec, raw, place, against, report)
+    _check_overlap((_pixel_hash(image) for image in raw.items), spec, against, report)
+    return {}
 
 
 def _check_published(spec: Spec, place: Path, report: Report) -> bool:
@@ -139,8 +141,7 @@ def _check_published(spec: Spec, place: Path, report: Report) -> bool:
 
 def _check_images(spec: Spec, raw: formats.Raw, place: Path, against: IdTest | None, report: Report) -> dict[str, str]:
     """Decode every image; sizes, encodings, roughness, doubles and overlap go into the report. {path below `place`: SHA-256}."""
-    wants_overlap = _is_ood(spec, against)
-    transform = against.transform if wants_overlap else None
+    transform = against.transform if _is_ood(spec, against) else None
     with ThreadPoolExecutor(worker_count()) as pool:
         found = pool.map(lambda path: inspect(path, transform), raw.items)
         seen = list(tqdm(found, total=len(raw), desc=spec.name, unit=" images", leave=False))
@@ -155,7 +156,7 @@ def _check_images(spec: Spec, raw: formats.Raw, place: Path, against: IdTest | N
         report.facts.append(f"{doubles} files are copies of another in the set")
     if spec.name in IS_SHRUNK and good:
         _check_roughness(spec.name, float(np.mean([image.roughness for _, image in good])), report)
-    _check_overlap([image.at_id_size for _, image in good] if wants_overlap else [], against, report)
+    _check_overlap((image.at_id_size for _, image in good), spec, against, report)
     return {path.relative_to(place).as_posix(): image.sha256 for path, image in zip(raw.items, seen)}
 
 
@@ -166,13 +167,9 @@ def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
     try:
         with Image.open(BytesIO(content)) as image:
             encoding, size, rgb = _encoding(image), image.size, image.convert("RGB")
-    except (
-        Exception
-    ) as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
-        is_text = b"\0" not in content[:1024]
-        return Seen(
-            sha256, error="a text file" if is_text and content else f"{type(error).__name__}: {str(error)[:60]}"
-        )
+    except Exception as error:  # by format OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ...
+        is_text = content and b"\0" not in content[:1024]
+        return Seen(sha256, error="a text file" if is_text else f"{type(error).__name__}: {str(error)[:60]}")
     at_id_size = _pixel_hash(np.asarray(id_transform(rgb))) if id_transform else ""
     return Seen(sha256, encoding, size, at_id_size, roughness(rgb))
 
@@ -215,12 +212,11 @@ def _check_sizes(spec: Spec, good: Sequence[tuple[str, Seen]], report: Report) -
         f"{len(sizes)} sizes, sides {min(map(min, sizes))} to {max(map(max, sizes))} px" if len(sizes) > 3
         else "size " + ", ".join(f"{width}x{height}" for width, height in sizes)
     )  # fmt: skip
-    wrong = [(name, image.size) for name, image in good if spec.size_px and image.size != (spec.size_px,) * 2]
+    square = (spec.size_px,) * 2
+    wrong = [(name, *image.size) for name, image in good if spec.size_px and image.size != square]
     if wrong:
-        name, (width, height) = wrong[0]
-        report.problems.append(
-            f"{len(wrong)} images are not {spec.size_px}x{spec.size_px}, first {name} ({width}x{height})"
-        )
+        said = "{} images are not {}x{}, first {} ({}x{})"
+        report.problems.append(said.format(len(wrong), *square, *wrong[0]))
 
 
 def _check_roughness(name: str, mean: float, report: Report) -> None:
@@ -236,11 +232,11 @@ def _is_ood(spec: Spec, against: IdTest | None) -> bool:
     return against is not None and spec.role in ("ood", "id or ood") and not against.name.startswith(spec.name)
 
 
-def _check_overlap(hashes: Iterable[str], against: IdTest | None, report: Report) -> None:
-    hashes = list(hashes)
-    if hashes:
-        shared = sum(image in against.hashes for image in hashes)
-        report.facts.append(f"{shared} of them are in {against.name}'s test set, pixel for pixel")
+def _check_overlap(hashes: Iterable[str], spec: Spec, against: IdTest | None, report: Report) -> None:
+    if _is_ood(spec, against):
+        shared = [image in against.hashes for image in hashes]
+        if shared:
+            report.facts.append(f"{sum(shared)} of them are in {against.name}'s test set, pixel for pixel")
 
 
 def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rewrite: bool, origin: str) -> None:
@@ -251,18 +247,13 @@ def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rew
             "gone": [name for name in old["files"] if name not in hashes],
             "new": [name for name in hashes if name not in old["files"]],
         }
-        found = [
-            f"{len(names)} files {kind} since the record, first {sorted(names)[0]}"
-            for kind, names in changes.items()
-            if names
-        ]
+        said = "{} files {} since the record, first {}"
+        found = [said.format(len(names), kind, min(names)) for kind, names in changes.items() if names]
         report.problems += found
         report.facts += [] if found else [f"all files as recorded ({old['origin']})"]
     elif not report.problems:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({"origin": origin, "files": dict(sorted(hashes.items()))}, indent=0))
-        part.replace(path)
+        text = json.dumps({"origin": origin, "files": dict(sorted(hashes.items()))}, indent=0)
+        write_atomically(path, lambda part: part.write_text(text))
         report.facts.append(f"recorded ({origin})")
 
 
