@@ -6,14 +6,13 @@ python -m dfb.classes runs/papers/dfb/imagenet1k*/seed-*/dfb/results-own.csv --o
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
 from common.data.datasets import parse
 from common.results.rows import read_rows
-from common.results.style import CYCLE, STYLES, save
+from common.results.style import CYCLE, STYLES, plt, save
 from common.results.tables import title
 
 LINES = (("vanilla", "energy"), ("DFB, S_h alone", "energy"), ("DFB +", "energy"), ("DFB -", "energy"))

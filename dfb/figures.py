@@ -9,7 +9,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -23,7 +22,7 @@ from common.cli.errors import UserError, command
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
 from common.data.transforms import transform_from_facts
-from common.results.style import BLUE, HEAT, ORANGE, save
+from common.results.style import BLUE, HEAT, ORANGE, plt, save
 from common.scoring.features import extract
 from common.scoring.sets import ood_names
 from common.training.distributed import device_of

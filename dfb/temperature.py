@@ -9,7 +9,6 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from common.cli import flags
@@ -18,7 +17,7 @@ from common.cli.files import write_atomically
 from common.cli.recipes import add_arguments
 from common.data.transforms import transform_from_facts
 from common.metrics import auroc
-from common.results.style import CYCLE, STYLES, save
+from common.results.style import CYCLE, STYLES, plt, save
 from common.results.tables import title
 from common.scorers.arrays import Head
 from common.scoring.sets import Scored, add_scoring_arguments, ood_names

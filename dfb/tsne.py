@@ -9,14 +9,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from common import checkpoint, data
 from common.cli import flags
 from common.cli.errors import command
 from common.data.transforms import transform_from_facts
 from common.metrics import auroc
-from common.results.style import BLACK, save
+from common.results.style import BLACK, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed
 from common.scorers import SCORERS

@@ -6,13 +6,11 @@ python -m lbf.bars runs/*/results.csv --paper lbf/paper/table1.csv --out FIGURES
 import argparse
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
 from common.results.paper import AVERAGE, Table, join, read_printed, set_title
 from common.results.rows import read_rows
-from common.results.style import BLUE, ORANGE, save
+from common.results.style import BLUE, ORANGE, plt, save
 
 
 def draw(axis: plt.Axes, table: Table) -> None:

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.ticker import MaxNLocator
 
 from common import checkpoint, data
 from common.cli import flags
@@ -24,7 +22,7 @@ from common.cli.files import write_atomically
 from common.data.transforms import transform_from_facts
 from common.metrics import auroc
 from common.results.rows import read_rows
-from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, save
+from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, plt, save
 from common.results.tables import averaged, base_name, title
 from common.training.distributed import device_of
 from common.training.seeds import generator
@@ -161,7 +159,7 @@ def training_curves(networks: list[Network]) -> plt.Figure | None:
                 )
         axis.set(xlabel="epoch of fine-tuning", title=label)
         axis.title.set_fontsize(9)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
         axis.legend(fontsize=6.5, loc="upper right", ncols=len(keys))
     return figure

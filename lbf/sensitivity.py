@@ -10,14 +10,13 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.results.rows import read_rows
-from common.results.style import BLACK, BLUE, ORANGE, save
+from common.results.style import BLACK, BLUE, ORANGE, plt, save
 from common.results.tables import averaged, markdown, seeds_mean
 
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}

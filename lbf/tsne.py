@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -20,7 +19,7 @@ from common.cli import flags
 from common.cli.errors import command
 from common.cli.files import write_atomically
 from common.data.transforms import transform_from_facts
-from common.results.style import BLACK, ORANGE, PINK, save
+from common.results.style import BLACK, ORANGE, PINK, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed, nearest, unit
 from common.training.distributed import device_of

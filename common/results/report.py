@@ -16,6 +16,7 @@ from PIL import Image
 
 from common import checkpoint
 from common.results.rows import read_rows
+from common.results.style import CYCLE, STYLES, plt
 from common.results.tables import average, averaged, cells, seeds_mean, title
 from common.scoring.sets import Scored
 
@@ -86,10 +87,6 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     }
     if not logs:
         return None
-    import matplotlib.pyplot as plt  # slow to import, and not needed before the runs are read
-
-    from common.results.style import CYCLE, STYLES
-
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
     for axis, key, label, unit in (
         (axes[0], "loss", "loss", 1),

@@ -1,12 +1,7 @@
 """How every figure of the suite looks, and how it is written: PNG and PDF, whole or not at all."""
 
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+from typing import Any
 
 from common.cli.files import write_atomically
 
@@ -16,13 +11,32 @@ CYCLE = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
 STYLES = ("-", "--", ":", "-.")
 HEAT = "cividis"  # lightness rises evenly: reads the same in grey
 
-plt.rcParams.update({
+LOOK = {
     "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "figure.constrained_layout.use": True,
-})  # fmt: skip
+}  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> Path:
+class _Pyplot:
+    """matplotlib.pyplot in the suite's look, imported by the first figure that is drawn: a command that only says what it lacks needs none."""
+
+    Figure = Axes = Any  # what annotations name
+
+    def __getattr__(self, name: str) -> Any:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot
+
+        matplotlib.pyplot.rcParams.update(LOOK)
+        self.__dict__.update(vars(matplotlib.pyplot))
+        return getattr(matplotlib.pyplot, name)
+
+
+plt = _Pyplot()
+
+
+def save(figure: plt.Figure, path: Path) -> Path:
     """Write `path`.png and `path`.pdf and close the figure; returns the PNG's path."""
     for suffix in (".png", ".pdf"):
         # Neither file holds the time it was made: the same numbers give the same bytes.

@@ -1,12 +1,12 @@
 """t-SNE pictures with a number beside them: what looks apart in two dimensions need not be apart in the features."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from common.cli.errors import UserError
+from common.results.style import plt
 
 PERPLEXITY = 30
 
@@ -51,8 +51,8 @@ def nearest(
     return float((found < count).mean())
 
 
-def draw(axis: Any, groups: list[Group], points: list[np.ndarray], title: str) -> None:
-    """One scatter on matplotlib's `axis`; axes without a unit, as t-SNE's have none."""
+def draw(axis: plt.Axes, groups: list[Group], points: list[np.ndarray], title: str) -> None:
+    """One scatter; axes without a unit, as t-SNE's have none."""
     for group, where in zip(groups, points, strict=True):
         colours = {"color": group.colour} if group.shades is None else {"c": group.shades, "cmap": "winter"}
         look = {
