@@ -12,8 +12,8 @@ Nothing is downloaded and nothing is drawn by hand: the same seed gives the same
 Dials go into the name: `shapes:correlation=0.5,seed=3`. Look at it: python -m common.data.shapes sheet.png
 """
 
+import argparse
 import dataclasses
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -285,11 +285,14 @@ def parse(name: str) -> tuple[str, Dials]:
 def main() -> None:
     from PIL import Image
 
-    if len(sys.argv) != 2:
-        raise UserError("usage: python -m common.data.shapes SHEET.png")
+    parser = argparse.ArgumentParser(
+        prog="python -m common.data.shapes", description="Sixteen images of each set on one sheet."
+    )
+    parser.add_argument("sheet", type=Path, metavar="SHEET.png")
+    path = parser.parse_args().sheet
     strips = [np.concatenate(list(load(name, limit=16).pixels.numpy().transpose(0, 2, 3, 1)), axis=1) for name in NAMES]
     sheet = np.concatenate(strips).repeat(2, axis=0).repeat(2, axis=1)
-    Image.fromarray(sheet).save(Path(sys.argv[1]))
+    Image.fromarray(sheet).save(path)
 
 
 if __name__ == "__main__":
