@@ -61,9 +61,8 @@ def _closest(id_: np.ndarray, ood: np.ndarray, tpr: float) -> float:
     """The point whose recall is nearest to tpr, even if below it; among equals the one with the larger recall (Hendrycks; DFB's code)."""
     starts = np.searchsorted(id_, np.unique(id_), side="left")  # how many ID scores lie below each distinct one
     recall = (len(id_) - starts) / len(id_)
-    j = int(
-        np.argmin(np.abs(recall - tpr))
-    )  # in floats, as the original has it: equal distances are decided by rounding
+    # In floats, as the original has it: equal distances are decided by rounding
+    j = int(np.argmin(np.abs(recall - tpr)))
     if j == 0:
         return _share_at_least(ood, id_[0])
     # Of the thresholds with this recall the lowest counts: just above the next lower ID score.

@@ -20,13 +20,11 @@ def command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        rank = os.environ.get(
-            "RANK", "0"
-        )  # under torchrun the process that found the fault says so, and takes the others down
+        # Under torchrun the process that found the fault says so, and takes the others down
+        rank = os.environ.get("RANK", "0")
         if rank != "0":
-            time.sleep(
-                2
-            )  # where the first process has found it too, its message is enough: torchrun ends this one meanwhile
+            # Where the first process has found it too, its message is enough: torchrun ends this one meanwhile
+            time.sleep(2)
         print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except RuntimeError as error:

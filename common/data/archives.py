@@ -33,9 +33,8 @@ class Member:
 
 
 File = Path | Member
-Items = (
-    UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
-)  # a set's images as found: one array, or files of any size
+# A set's images as found: one array, or files of any size
+Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
 
 
 def members(tar: Path, extensions: tuple[str, ...]) -> list[Member]:

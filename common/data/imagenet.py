@@ -7,10 +7,8 @@ from common.cli.errors import UserError
 from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
-SPLITS = {
-    "train": "train",
-    "test": "val",
-}  # ImageNet's official test labels are secret: the field tests on the validation set
+# ImageNet's official test labels are secret: the field tests on the validation set
+SPLITS = {"train": "train", "test": "val"}
 
 
 @cache

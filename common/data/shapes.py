@@ -222,9 +222,8 @@ def _render(
         masks = _masks(tuple((CLASSES if name == "shapes" else NEW_SHAPES).values()), labels, dials, draws)
         colour = draws[:, None, None, 9:12]
         behind = pixels.mean((1, 2), keepdims=True)
-        near = (
-            np.abs(colour - behind).max(-1, keepdims=True) < 0.25
-        )  # an object one cannot see would have a wrong label
+        # An object one cannot see would have a wrong label
+        near = np.abs(colour - behind).max(-1, keepdims=True) < 0.25
         pixels = np.where(masks[..., None], np.where(near, (colour + 0.5) % 1, colour), pixels)
     if name != "shapes-noise":
         pixels = pixels + dials.noise * noise

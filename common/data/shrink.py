@@ -87,9 +87,8 @@ def shrink_file(file: File, target: Path, short_side: int, quality: int) -> str:
         small.save(buffer, "JPEG" if jpeg else "PNG", **({"quality": quality, "subsampling": 0} if jpeg else {}))
         content = buffer.getvalue()
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(
-        f".{target.name}.{os.getpid()}.part"
-    )  # without the flush of write_atomically: a million small files
+    # Without the flush of write_atomically: a million small files
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(target)
     return "copied" if scale >= 1 else "shrunk"

@@ -13,13 +13,8 @@ from common.data import formats, imagenet
 from common.data.formats import Raw
 from common.data.transforms import CIFAR, IMAGENET, Transform
 
-GENERATED = (
-    "shapes",
-    "shapes-objects",
-    "shapes-textures",
-    "shapes-noise",
-    "shapes-backgrounds",
-)  # common/data/shapes.py
+# common/data/shapes.py
+GENERATED = ("shapes", "shapes-objects", "shapes-textures", "shapes-noise", "shapes-backgrounds")
 DROPBOX, MOS = "https://www.dropbox.com/s", "http://pages.cs.wisc.edu/~huangrui/imagenet_ood_dataset"
 TV, PO = "torchvision's source", "pytorch-ood's source"
 ILSVRC = (

@@ -56,14 +56,10 @@ def _overview(id_set: str, rows: list[dict[str, str]]) -> dict[str, Any]:
     for line in dict.fromkeys((row["method"], row["scorer"]) for row in rows):
         means = [average(values, line, sets) for sets, _, values in metrics]
         mine = {row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in rows if row["method"] == line[0]}
-        lines.append(
-            [*line, *(seeds_mean(found) if found else "-" for found in means), seeds_mean(list(mine.values()))]
-        )
-    return {
-        "title": title(id_set),
-        "sets": [title(name) for name in _each(rows, "ood_set") if averaged(name)],
-        "lines": lines,
-    }
+        texts = [seeds_mean(found) if found else "-" for found in (*means, list(mine.values()))]
+        lines.append([*line, *texts])
+    sets = [title(name) for name in _each(rows, "ood_set") if averaged(name)]
+    return {"title": title(id_set), "sets": sets, "lines": lines}
 
 
 def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:
@@ -88,15 +84,13 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     if not logs:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
-    for axis, key, label, unit in (
-        (axes[0], "loss", "loss", 1),
-        (axes[1], "train_accuracy", "training accuracy, percent", 100),
-    ):
+    panels = ("loss", "loss", 1), ("train_accuracy", "training accuracy, percent", 100)
+    for axis, (key, label, unit) in zip(axes, panels):
         for k, (name, lines) in enumerate(logs.items()):
             pairs = [(line["epoch"] + 1, unit * line[key]) for line in lines if line.get(key) is not None]
-            axis.plot(
-                *zip(*pairs), STYLES[k % len(STYLES)], marker=".", color=CYCLE[k % len(CYCLE)], label=name
-            ) if pairs else None
+            look = {"marker": ".", "color": CYCLE[k % len(CYCLE)], "label": name}
+            if pairs:
+                axis.plot(*zip(*pairs), STYLES[k % len(STYLES)], **look)
         axis.set(xlabel="epoch", ylabel=label)
     axes[0].legend(fontsize=7)
     out = io.BytesIO()
@@ -134,12 +128,8 @@ def mistakes(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, lis
 
 
 def chosen(images: Any, scores: np.ndarray, rows: np.ndarray, inside: np.ndarray) -> list[Mistake]:
-    pixels = (
-        torch.cat(list(images.whole_batches(torch.from_numpy(rows.copy()), len(rows))))
-        .cpu()
-        .permute(0, 2, 3, 1)
-        .numpy()
-    )
+    (pixels,) = images.whole_batches(torch.from_numpy(rows.copy()), len(rows))
+    pixels = pixels.cpu().permute(0, 2, 3, 1).numpy()
     return [
         Mistake(p, images.name, int(row), float(scores[row]), float((inside <= scores[row]).mean()))
         for p, row in zip(pixels, rows)
@@ -168,11 +158,8 @@ def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
     titles = {title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
     curve = curves(folders, names)
-    galleries = {
-        name: mistakes(folder, arguments)
-        for folder, name in zip(folders, names)
-        if arguments.scorer != "none" and _has_gallery(folder)
-    }
+    shown_runs = [pair for pair in zip(names, folders) if arguments.scorer != "none" and _has_gallery(pair[1])]
+    galleries = [(name, mistakes(folder, arguments)) for name, folder in shown_runs]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

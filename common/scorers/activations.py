@@ -4,8 +4,8 @@ The head is linear, so that each costs one matrix product on the stored penultim
 Percentiles are in 0..100, with linear interpolation, and masks keep what is strictly above them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import logsumexp
@@ -60,13 +60,20 @@ def head_energy(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> n
     return logsumexp(features @ weight.T.astype(np.float64) + bias, axis=1)
 
 
+class _OfShaped(Scorer):
+    """An energy of the head on penultimate features that were changed, or with weights that were."""
+
+    needs, family, needs_head = ("penultimate",), "logit", True
+
+
+def _score(shaped: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, bias: np.ndarray) -> Score:
+    return lambda test: row_wise(lambda h: head_energy(shaped(h), weight, bias), test.penultimate, len(bias))
+
+
 @dataclass(frozen=True)
-class ReAct(Scorer):
+class ReAct(_OfShaped):
     """logsumexp(W min(h, c) + b) with c the percentile over all entries (images x channels) of the training features (Sun et al. 2021)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
     percentile: float = number(
         90.0, low=0, high=100, why="in 0..100, of all training activations; react compute_threshold.py"
     )
@@ -78,9 +85,7 @@ class ReAct(Scorer):
 
     def learn(self, train: Features | None, head: Head) -> Score:
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return lambda test: row_wise(
-            lambda h: head_energy(np.minimum(h, c), head.weight, head.bias), test.penultimate, len(head.bias)
-        )
+        return _score(lambda h: np.minimum(h, c), head.weight, head.bias)
 
 
 def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
@@ -90,28 +95,21 @@ def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DICE(Scorer):
+class DICE(_OfShaped):
     """logsumexp((W * M) h + b), M = the weights that contribute most to the mean training image, over all classes (Sun & Li 2022)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
+    train_needs = ("penultimate",)
     p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; dice demo-cifar.sh")
 
     def learn(self, train: Features, head: Head) -> Score:
-        weight = _dice_weight(train, head, self.p)
-        return lambda test: row_wise(lambda h: head_energy(h, weight, head.bias), test.penultimate, len(head.bias))
+        return _score(lambda h: h, _dice_weight(train, head, self.p), head.bias)
 
 
 @dataclass(frozen=True)
-class DICEReAct(Scorer):
+class DICEReAct(_OfShaped):
     """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
+    train_needs = ("penultimate",)
     p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; as DICE, no published value for CIFAR")
     percentile: float = number(
         90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR"
@@ -121,23 +119,18 @@ class DICEReAct(Scorer):
     def learn(self, train: Features, head: Head) -> Score:
         weight = _dice_weight(train, head, self.p)
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return lambda test: row_wise(
-            lambda h: head_energy(np.minimum(h, c), weight, head.bias), test.penultimate, len(head.bias)
-        )
+        return _score(lambda h: np.minimum(h, c), weight, head.bias)
 
 
 @dataclass(frozen=True)
-class LINe(Scorer):
+class LINe(_OfShaped):
     """Clipped features, and per predicted class only the activations and weights that matter to it (Ahn et al. 2023).
 
     S_c = mean over class c of h * df_c/dh, which for a linear head is mu_c * W_c. c = argmax(W min(h, delta) + b); activations stay where
     S_c is above its p_a-th percentile, weights where |S_c| * W is above its p_w-th; score = logsumexp((W * m_c)(h' * a_c) + b).
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "labels")
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
+    train_needs = ("penultimate", "labels")
     p_w: float = number(90.0, low=0, high=100, why="per cent of weights dropped; LINe demo-cifar.sh")
     p_a: float = number(90.0, low=0, high=100, why="per cent of activations dropped; LINe demo-cifar.sh (CIFAR-10)")
     delta: float = number(1.0, low=0, why="clip, in units of the activations; LINe demo-cifar.sh")
@@ -145,9 +138,8 @@ class LINe(Scorer):
     def learn(self, train: Features, head: Head) -> Score:
         weight, bias = head.weight.astype(np.float64), head.bias
         contribution = class_means(train.penultimate, train.labels, len(bias))[0] * weight
-        thresholds = [
-            percentile(np.abs(s) * weight, self.p_w) for s in contribution
-        ]  # K numbers instead of K x K x C masks
+        # K numbers instead of K x K x C masks
+        thresholds = [percentile(np.abs(s) * weight, self.p_w) for s in contribution]
 
         def score(h: np.ndarray) -> np.ndarray:
             h = np.minimum(h, self.delta)
@@ -180,20 +172,16 @@ def _kept(h: np.ndarray, p: float) -> tuple[np.ndarray, int]:
 def _expansion(h: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """exp(s1 / s2), s1 the row's sum and s2 that of what is kept."""
     s1, s2 = h.sum(axis=1), np.where(kept, h, 0).sum(axis=1)
-    ratio = np.divide(
-        s1, s2, out=np.ones_like(s1), where=s2 != 0
-    )  # s2 = 0 only for a row of zeros, which no factor changes
+    # s2 = 0 only for a row of zeros, which no factor changes
+    ratio = np.divide(s1, s2, out=np.ones_like(s1), where=s2 != 0)
     return np.exp(np.minimum(ratio, LARGEST_EXPONENT))[:, None]
 
 
 @dataclass(frozen=True)
-class ASH(Scorer):
+class ASH(_OfShaped):
     """Energy after pruning each image's smallest activations (Djurisic et al. 2023). Variants: p only prunes; b spreads the row's sum
     evenly over what is kept; s multiplies what is kept by exp(sum before / sum after)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
     variant: str = choice("s", ("s", "b", "p"), why="what becomes of the kept activations")
     percentile: float = number(
         90.0, low=0, high=100, why="per cent of each image's activations pruned, in 0..100; ash config, ResNet-50"
@@ -212,21 +200,15 @@ class ASH(Scorer):
         return pruned * _expansion(h, kept) if self.variant == "s" else pruned
 
     def learn(self, train: Features | None, head: Head) -> Score:
-        _kept(
-            np.zeros((1, head.weight.shape[1])), self.percentile
-        )  # refuse a percentile that keeps nothing before any image is scored
-        return lambda test: row_wise(
-            lambda h: head_energy(self.shaped(h), head.weight, head.bias), test.penultimate, len(head.bias)
-        )
+        # One that keeps nothing is refused before any image
+        _kept(np.zeros((1, head.weight.shape[1])), self.percentile)
+        return _score(self.shaped, head.weight, head.bias)
 
 
 @dataclass(frozen=True)
-class SCALE(Scorer):
+class SCALE(_OfShaped):
     """logsumexp(W h exp(s1 / s2) + b), s1 and s2 as in ASH-S, but nothing is pruned (Xu et al. 2024)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
     percentile: float = number(
         85.0, low=0, high=100, why="per cent left out of s2, in 0..100; SCALE scale.yml, ImageNet"
     )
@@ -236,8 +218,5 @@ class SCALE(Scorer):
         _check_per_cent(self.percentile)
 
     def learn(self, train: Features | None, head: Head) -> Score:
-        def score(h: np.ndarray) -> np.ndarray:
-            return head_energy(h * _expansion(h, _kept(h, self.percentile)[0]), head.weight, head.bias)
-
         _kept(np.zeros((1, head.weight.shape[1])), self.percentile)
-        return lambda test: row_wise(score, test.penultimate, len(head.bias))
+        return _score(lambda h: h * _expansion(h, _kept(h, self.percentile)[0]), head.weight, head.bias)

@@ -6,7 +6,6 @@ so that units which are dead in training change nothing and the unit of the feat
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import logsumexp
@@ -54,8 +53,7 @@ def _class_gaussians(train: Features) -> tuple[np.ndarray, np.ndarray, np.ndarra
 class Mahalanobis(Scorer):
     """-min_c (h - mu_c)^T P (h - mu_c), P the pseudo-inverse of the tied covariance (Lee et al. 2018; penultimate features, no perturbation)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+    needs, train_needs = ("penultimate",), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
         centre, transform, means = _class_gaussians(train)
@@ -68,8 +66,7 @@ class Mahalanobis(Scorer):
 class RelativeMahalanobis(Scorer):
     """-min_c (d_c^2 - d_0^2), d_0 to the one Gaussian of all training images; both covariances divided by N (Ren et al. 2021)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+    needs, train_needs = ("penultimate",), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
         centre, transform, means = _class_gaussians(train)
@@ -89,10 +86,7 @@ class ViM(Scorer):
     alpha = mean of the largest logit / mean residual length, over training images.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
+    needs, train_needs, family, needs_head = ("penultimate", "logits"), ("penultimate", "logits"), "logit", True
     rule: str = choice(
         "current",
         ("current", "old", "half"),
@@ -135,8 +129,7 @@ class ViM(Scorer):
 class KNN(Scorer):
     """-(Euclidean distance to the k-th nearest training feature), both scaled to length 1 (Sun et al. 2022)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
+    needs, train_needs = ("penultimate",), ("penultimate",)
     k: int = number(50, low=1, why="which neighbour, of all training images; knn-ood run_cifar.py")
 
     def learn(self, train: Features, head: Head | None) -> Score:
@@ -152,8 +145,7 @@ class SHE(Scorer):
     A class without one falls back, with a warning, to the mean of its images, and one without images to the mean of all.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits", "labels")
+    needs, train_needs = ("penultimate", "logits"), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
         right = train.logits.argmax(axis=1) == train.labels
@@ -182,9 +174,7 @@ class SHE(Scorer):
 class FDBD(Scorer):
     """Mean distance to the decision boundaries of the other classes, (f_c* - f_c) / |w_c* - w_c|, over |h - mean h| (Liu & Qin 2024)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
-    train_needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    needs_head: ClassVar[bool] = True
+    needs, train_needs, needs_head = ("penultimate", "logits"), ("penultimate",), True
 
     def learn(self, train: Features, head: Head) -> Score:
         weight, centre = head.weight.astype(np.float64), mean(train.penultimate)
@@ -192,9 +182,8 @@ class FDBD(Scorer):
             raise UserError("fDBD: at least two classes are needed, got 1")
         # One row at a time: the expanded square would cancel for nearly equal weights.
         gaps = np.stack([np.linalg.norm(weight - w, axis=1) for w in weight])
-        inverse = np.divide(
-            1, gaps, out=np.zeros_like(gaps), where=gaps > 0
-        )  # equal weights have no boundary between them
+        # Equal weights have no boundary between them
+        inverse = np.divide(1, gaps, out=np.zeros_like(gaps), where=gaps > 0)
 
         def boundaries(f: np.ndarray) -> np.ndarray:
             top = f.argmax(axis=1)
@@ -212,9 +201,7 @@ class FDBD(Scorer):
 class DML(Scorer):
     """lambda max_k cos(h, w_k) + |h|: MaxLogit with direction and length apart (Zhang & Xiang 2023). The bias is not used."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate",)
-    family: ClassVar[str] = "logit"
-    needs_head: ClassVar[bool] = True
+    needs, family, needs_head = ("penultimate",), "logit", True
     lam: float = number(1.0, low=0, why="weight of the cosine, no unit; no value is published")
 
     def learn(self, train: Features | None, head: Head) -> Score:

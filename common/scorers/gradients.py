@@ -1,7 +1,6 @@
 """GradNorm: the gradient of a linear head has a closed form, so that no backward pass is needed."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -15,7 +14,7 @@ from common.scorers.base import Score, Scorer, row_wise
 class GradNorm(Scorer):
     """L1 norm of the gradient w.r.t. W of CE(uniform, softmax(f / T)) = |softmax(f / T) - 1/K|_1 |h|_1 / T (Huang et al. 2021)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("penultimate", "logits")
+    needs = ("penultimate", "logits")
     T: float = number(1.0, low=1e-6, why="temperature, no unit; gradnorm_ood test_ood.py")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:

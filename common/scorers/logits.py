@@ -1,7 +1,6 @@
 """Scores read off the logits alone, in the logits' unit: MaxLogit and Energy."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from scipy.special import logsumexp
 
@@ -14,7 +13,7 @@ from common.scorers.base import Score, Scorer, row_wise
 class MaxLogit(Scorer):
     """Largest logit (Hendrycks et al. 2022)."""
 
-    family: ClassVar[str] = "logit"
+    family = "logit"
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         return lambda test: test.logits.max(axis=1)
@@ -24,7 +23,7 @@ class MaxLogit(Scorer):
 class Energy(Scorer):
     """T logsumexp(f / T), the negative energy (Liu et al. 2020; LBF Eq. 8)."""
 
-    family: ClassVar[str] = "logit"
+    family = "logit"
     T: float = number(1.0, low=1e-6, why="temperature, no unit; energy_ood's default")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:

@@ -9,7 +9,7 @@ number of layers and their widths, so that any rows can be read alone.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def norm_ratio(norms: np.ndarray, jigsaw_norms: np.ndarray) -> np.ndarray:
 class FeatureNorm(Scorer):
     """Mean over channels of the Frobenius norm of relu(z_b), block b by NormRatio on jigsawed training images (Yu et al. 2023)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("block_norms",)
+    needs = ("block_norms",)
     block: int | None = number(None, low=0, why="which block, from 0; not set: the one of largest NormRatio")
 
     @property
@@ -75,9 +75,8 @@ def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.n
     ):
         at_most[:, c] = found = np.searchsorted(reference, column, side="right")
         less[:, c] = found
-        tied = np.flatnonzero(
-            (found > 0) & (reference[np.maximum(found - 1, 0)] == column)
-        )  # the others have as many below as at most
+        # The others have as many below as at most
+        tied = np.flatnonzero((found > 0) & (reference[np.maximum(found - 1, 0)] == column))
         less[tied, c] = np.searchsorted(reference, column[tied], side="left")
     return at_most, len(ascending) - less
 
@@ -140,7 +139,7 @@ class MaSF(Scorer):
         "two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one"
     )
     output: str = choice("fisher", ("fisher", "p"), why="-F, or the p-value")
-    needs: ClassVar[tuple[str, ...]] = ("channel_maxima", "logits")
+    needs = ("channel_maxima", "logits")
 
     @property
     def train_needs(self) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Scores that are functions of the softmax: MSP, ODIN, KL-Matching, GEN. The softmax is taken in float64: in float32 sure images tie at 1."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
@@ -15,7 +14,7 @@ from common.scorers.base import Score, Scorer, array, blocks, class_sums, row_wi
 class MSP(Scorer):
     """Largest softmax probability (Hendrycks & Gimpel 2017)."""
 
-    family: ClassVar[str] = "softmax"
+    family = "softmax"
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) - logsumexp(f, axis=1)), test.logits)
@@ -29,7 +28,7 @@ class ODIN(Scorer):
     gradient, so the finished score comes as an extra named `odin:T=..,eps=..`; without a step the logits are enough.
     """
 
-    family: ClassVar[str] = "softmax"
+    family = "softmax"
     T: float = number(1000.0, low=1e-6, why="temperature, no unit; ODIN README")
     eps: float = number(
         0.0014, low=0, high=1, why="step in pixel units of [0, 1]; ODIN README, DenseNet-BC on CIFAR-10"
@@ -54,8 +53,7 @@ class KLMatching(Scorer):
     A class that is never predicted has no prototype and is left out. d is kept above `floor`, so that a saturated prototype gives no infinity.
     """
 
-    train_needs: ClassVar[tuple[str, ...]] = ("logits",)
-    family: ClassVar[str] = "softmax"
+    train_needs, family = ("logits",), "softmax"
     floor: float = number(1e-12, low=1e-300, high=1e-3, why="smallest probability in a prototype; ours")
 
     def learn(self, train: Features, head: Head | None) -> Score:
@@ -80,7 +78,7 @@ class KLMatching(Scorer):
 class GEN(Scorer):
     """-sum over the M largest p_j of (p_j (1 - p_j))^gamma, generalised entropy (Liu et al. 2023). M above K counts as K."""
 
-    family: ClassVar[str] = "softmax"
+    family = "softmax"
     gamma: float = number(0.1, low=1e-6, high=10, why="exponent, no unit; GEN benchmark.py")
     M: int = number(
         100, low=1, why="how many of the largest probabilities count; GEN benchmark.py (ImageNet, CIFAR-100)"
@@ -90,9 +88,8 @@ class GEN(Scorer):
         def score(f: np.ndarray) -> np.ndarray:
             p = np.sort(softmax(f, axis=1), axis=1)[:, ::-1]
             rest = 1 - p
-            rest[:, 0] = p[:, 1:].sum(
-                axis=1
-            )  # 1 - p of the largest, without the cancellation that gamma = 0.1 would make visible
+            # 1 - p of the largest, without the cancellation that gamma = 0.1 would make visible
+            rest[:, 0] = p[:, 1:].sum(axis=1)
             return -((p * rest)[:, : self.M] ** self.gamma).sum(axis=1)
 
         return lambda test: row_wise(score, test.logits)
