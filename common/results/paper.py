@@ -5,7 +5,6 @@ the columns on both sides. Only rows of the benchmark's own sets, whole, scored 
 """
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,13 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data import SPECS
+from common.data.datasets import title as set_title
+from common.results.rows import csv_text, method_of
 from common.results.tables import METRICS, markdown
 
 COLUMNS = (
-    "id_set",
-    "backbone",
-    "row",
-    "method",
-    "scorer",
-    "ood_set",
-    "metric",
-    "paper",
-    "ours_mean",
-    "ours_std",
-    "n",
-    "gap",
-    "note",
-)
+    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note",
+)  # fmt: skip
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
 EXTRA = "ours only"  # marks rows that the paper does not have
@@ -100,21 +88,21 @@ def usable(row: dict[str, Any], backbone: str) -> bool:
 def ours_by_cell(
     rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]
 ) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """(method, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
+    """(method with its protocol, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
     found: dict[tuple[str, str, str, str], dict[str, float]] = {}
     networks: dict[tuple[str, str, str, str], str] = {}
     for row in rows:
         if row["id_set"] != id_set or not usable(row, backbone):
             continue
-        key = (row["method"], row["scorer"], row["ood_set"], str(row["seed"]))
+        key = (method_of(row), row["scorer"], row["ood_set"], str(row["seed"]))
         if networks.setdefault(key, row["checkpoint_sha256"]) != row["checkpoint_sha256"]:
             raise UserError(
-                f"two networks for {row['method']}, {row['scorer']}, {row['ood_set']}, seed {row['seed']}; give the results of one recipe only"
+                f"two networks for {', '.join(key[:3])}, seed {key[3]}; give the results of one recipe only"
             )
         for metric in metrics:
             found.setdefault((*key[:3], metric), {})[key[3]] = 100 * float(row[metric])
             if metric == "id_accuracy":  # the network's, whatever the score and set
-                found.setdefault((row["method"], "", "", metric), {})[key[3]] = 100 * float(row[metric])
+                found.setdefault((key[0], "", "", metric), {})[key[3]] = 100 * float(row[metric])
     return found
 
 
@@ -186,10 +174,6 @@ _CIFAR = ("svhn", "lsun_crop", "lsun_resize", "isun", "textures", "places365")
 BENCHMARKS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet100": ("inaturalist", "sun", "places", "textures")}
 
 
-def set_title(name: str) -> str:
-    return SPECS[name].title if name in SPECS else name
-
-
 def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
     """Header and lines of one metric."""
     header = ["row", "score", "n", *(set_title(name) or NAMES[metric] for name in table.sets)]
@@ -227,15 +211,13 @@ def as_markdown(tables: Sequence[Table]) -> str:
 
 def as_csv(tables: Sequence[Table]) -> str:
     """One line a cell, all digits, no times: two runs with one seed give the same bytes."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
     plain = lambda value: "" if value is None else repr(value)  # noqa: E731
-    for table in tables:
-        for ((row, method, scorer), name, metric), cell in table.cells.items():
-            numbers = [plain(cell.paper), plain(cell.mean), plain(cell.std), len(cell.values) or "", plain(cell.gap)]
-            writer.writerow([table.id_set, table.backbone, row, method, scorer, name, metric, *numbers, cell.note])
-    return out.getvalue()
+    rows = [
+        (table.id_set, table.backbone, row, method, scorer, name, metric, plain(cell.paper), plain(cell.mean), plain(cell.std),
+         len(cell.values) or "", plain(cell.gap), cell.note)
+        for table in tables for ((row, method, scorer), name, metric), cell in table.cells.items()
+    ]  # fmt: skip
+    return csv_text(COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
 
 
 def as_latex(tables: Sequence[Table]) -> str:
@@ -273,7 +255,7 @@ def trained_as(rows: Sequence[dict[str, Any]]) -> str:
         if row["recipe"].startswith("{"):
             recipe = json.loads(row["recipe"])
             long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
-            found.setdefault(row["method"], []).append(f"{row['backbone']} {long}")
+            found.setdefault(method_of(row), []).append(f"{row['backbone']} {long}")
     return (
         "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items())
         if found

@@ -1,6 +1,5 @@
 """One HTML page of finished runs: tables, figures, training curves, recipes, provenance, and the most confident mistakes."""
 
-import argparse
 import base64
 import html
 import io
@@ -17,10 +16,11 @@ import torch
 from PIL import Image
 
 from common import checkpoint
-from common.results.rows import read_rows
+from common.results.rows import OWN, method_of, read_rows
 from common.results.style import CYCLE, STYLES
 from common.results.tables import average, averaged, cells, seeds_mean, title
-from common.scoring.sets import Scored
+from common.scoring.network import Inference, Network
+from common.scoring.sets import lines, score_sets
 
 SHOWN = (("method", "method"), ("scorer", "score"), ("ood_set", "OOD set"), ("fpr95", "FPR95 %"), ("auroc", "AUROC %"), ("aupr_in", "AUPR-in %"), ("aupr_out", "AUPR-out %"), ("id_accuracy", "ID accuracy %"), ("n_id", "n ID"), ("n_ood", "n OOD"), ("seed", "seed"))  # fmt: skip
 PERCENT = ("fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy")
@@ -164,31 +164,19 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     return drawn(figure)
 
 
-def mistakes(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, list[Mistake]]]:
-    """Of each OOD set of the run's results the images scored most ID, and the ID test images scored most OOD; one pass over at most --limit images a set."""
-    model, facts = checkpoint.load_finished(folder / "checkpoint.pt")
-    scored = Scored(model, facts, [arguments.scorer], arguments)
-    function = scored.fit()[arguments.scorer]
-    names = list(dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"])))
-    load = lambda name: scored.load(name, "test", arguments.limit)  # noqa: E731
-    id_images = load(facts["id_set"])
-    inside = function(scored.features(id_images, scored.needs))
-    shown = [
-        (
-            f"ID images scored most OOD: {title(facts['id_set'])}",
-            chosen(id_images, inside, np.argsort(inside, kind="stable")[:EACH], inside),
-        )
-    ]
-    for name in names:
-        if ":encode=" not in name:
-            images = load(name)
-            scores = function(scored.features(images, scored.needs))
-            shown.append(
-                (
-                    f"OOD images scored most ID: {title(name).rstrip('*')}",
-                    chosen(images, scores, np.argsort(-scores, kind="stable")[:EACH], inside),
-                )
-            )
+def mistakes(folder: Path, scorer: str, how: Inference) -> list[tuple[str, list[Mistake]]]:
+    """Of each OOD set of the run's results the images scored most ID, and the ID test images scored most OOD; one pass over at most `how.limit` images a set."""
+    network = Network.open(folder / "checkpoint.pt", how)
+    names = dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"]))
+    scorers = lines([scorer], network.id_set, "")
+    scored = network.scored([name for name in names if ":encode=" not in name], scorers.values())
+    raw = {name: values for (*_, name), values in score_sets(scored, scored.fit(scorers)).raw.items()}
+    inside = raw.pop("id")
+    first = chosen(scored.images[network.id_set], inside, np.argsort(inside, kind="stable")[:EACH], inside)
+    shown = [(f"ID images scored most OOD: {title(network.id_set)}", first)]
+    for name, scores in raw.items():
+        most = chosen(scored.images[name], scores, np.argsort(-scores, kind="stable")[:EACH], inside)
+        shown.append((f"OOD images scored most ID: {title(name).rstrip('*')}", most))
     return shown
 
 
@@ -235,9 +223,10 @@ def figure_files(folders: Sequence[Path]) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.png"))]
 
 
-def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
+def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
+    """The page of the runs; `scorer` is that of the gallery, "none" leaves it out."""
     by_run = [read_rows([folder / "results.csv"]) for folder in folders]
-    rows = [row for found in by_run for row in found]
+    rows = [row | {"method": method_of(row), "protocol": OWN} for found in by_run for row in found]
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
     ids = ", ".join(dict.fromkeys(title(row["id_set"]) for row in rows))
     head = f"OOD detection, ID {ids}"
@@ -270,19 +259,19 @@ def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
             element("h2", "Figures")
             + "".join(picture(path.read_bytes(), path.stem.replace("_", " ")) for path in files)
         )
-    if arguments.scorer != "none":
+    if scorer != "none":
         for folder, name in zip(folders, names):
             if (folder / "checkpoint.pt").is_file() and not checkpoint.load(folder / "checkpoint.pt")[1].get(
                 "extra_classes"
             ):
-                body.append(element("h2", html.escape(f"Most confident mistakes: {name}, {arguments.scorer}")))
+                body.append(element("h2", html.escape(f"Most confident mistakes: {name}, {scorer}")))
                 body.append(
                     element(
                         "p",
-                        f"Each: number in its set, score, and the share of ID test images that score at most that. Out of at most {arguments.limit} images a set.",
+                        f"Each: number in its set, score, and the share of ID test images that score at most that. Out of at most {how.limit} images a set.",
                         class_="small",
                     )
                 )
-                body.append(gallery(mistakes(folder, arguments)))
+                body.append(gallery(mistakes(folder, scorer, how)))
     template = string.Template((Path(__file__).parent / "report.html").read_text())
     return template.substitute(title=html.escape(head), body="\n".join(body))
