@@ -22,7 +22,7 @@ from common.results import tables
 from common.results.rows import write_rows
 from common.scoring import own_arrays
 from common.scoring.network import Inference, Network
-from common.scoring.sets import Scores, check_repeats, lines, ood_names, save_scores, score_sets, scorer_names
+from common.scoring.sets import Scores, check_repeats, ood_names, save_scores, score_sets, scorer_lines, scorer_names
 from common.training import distributed
 
 OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size")  # flags that say something of images
@@ -50,7 +50,7 @@ def score_checkpoint(
     if facts.get("extra_classes"):
         raise UserError(f"{path} has a background class; score it with python -m dfb.evaluate")
     ood = ood_names(ood, facts["id_set"])
-    scorers = lines(scorer_names(names), facts["id_set"], method or facts["method"])
+    scorers = scorer_lines(scorer_names(names), facts["id_set"], method or facts["method"])
     network = Network(model, facts, how)
     scored = network.scored(ood, scorers.values())
     if scored is None:

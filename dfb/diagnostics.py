@@ -16,7 +16,6 @@ from common.scoring.sets import Scored, accuracy
 from dfb.dense import dense_logits
 from dfb.score import background_score, guard_fires
 
-
 GUARD_WARNING = 0.01  # share of ID images from which a clamped logarithm is no longer a detail
 
 

@@ -31,7 +31,16 @@ from common.results.rows import OWN, write_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
 from common.scoring.network import Inference, Network
-from common.scoring.sets import Line, Scores, check_repeats, lines, ood_names, save_scores, score_sets, scorer_names
+from common.scoring.sets import (
+    Line,
+    Scores,
+    check_repeats,
+    ood_names,
+    save_scores,
+    score_sets,
+    scorer_lines,
+    scorer_names,
+)
 from common.training import distributed
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer
@@ -75,7 +84,7 @@ class DFBNetwork(Network):
 
     def __init__(self, model: Classifier, facts: dict[str, Any], how: Inference, transform: Transform | None = None):
         super().__init__(foreground_network(model), facts, how, transform)
-        self.saved = model.to(self.device)
+        self.saved = model.to(self.device).eval()
 
     def features(self, images: Any, needs: Iterable[str] = ()) -> Features:
         found, head = super().features(images, needs), Head.of(self.saved)
@@ -151,7 +160,7 @@ def score_pair(
 ) -> tuple[Scores, dict[str, Any]] | None:
     """Rows with raw scores of both networks, and diagnostics. Over several processes all pass their share, and rank 0 alone scores; the
     others get None."""
-    plain = lines(dict.fromkeys(line.scorer for line in joint), network.id_set, "vanilla")
+    plain = scorer_lines(dict.fromkeys(line.scorer for line in joint), network.id_set, "vanilla")
     scored = network.scored(ood, dfb_lines(joint).values())
     vanilla_scored = vanilla and vanilla.scored(ood, plain.values())
     if scored is None:

@@ -18,7 +18,7 @@ from common.results.rows import write_csv
 from common.results.style import CYCLE, STYLES, save
 from common.results.tables import title
 from common.scoring.network import Inference
-from common.scoring.sets import Line, Scored, lines, ood_names, score_sets, scorer_names
+from common.scoring.sets import Line, Scored, ood_names, score_sets, scorer_lines, scorer_names
 from common.training import distributed
 from dfb.evaluate import add_pair_arguments, joint_lines, open_pair
 from dfb.score import SIGNS, JointScorer
@@ -83,7 +83,7 @@ def main() -> None:
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
     network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how)
     ood, names = ood_names(arguments.ood, network.id_set), scorer_names(arguments.scorers)
-    joint, plain = joint_lines(names, network.id_set, template), lines(names, network.id_set, "vanilla")
+    joint, plain = joint_lines(names, network.id_set, template), scorer_lines(names, network.id_set, "vanilla")
     scored = network.scored(ood, joint.values())
     vanilla_scored = vanilla and vanilla.scored(ood, plain.values())
     if not distributed.is_main():

@@ -20,7 +20,7 @@ from common.results.rows import OWN, method_of, read_rows
 from common.results.style import CYCLE, STYLES
 from common.results.tables import average, averaged, cells, seeds_mean, title
 from common.scoring.network import Inference, Network
-from common.scoring.sets import lines, score_sets
+from common.scoring.sets import score_sets, scorer_lines
 
 SHOWN = (("method", "method"), ("scorer", "score"), ("ood_set", "OOD set"), ("fpr95", "FPR95 %"), ("auroc", "AUROC %"), ("aupr_in", "AUPR-in %"), ("aupr_out", "AUPR-out %"), ("id_accuracy", "ID accuracy %"), ("n_id", "n ID"), ("n_ood", "n OOD"), ("seed", "seed"))  # fmt: skip
 PERCENT = ("fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy")
@@ -168,7 +168,7 @@ def mistakes(folder: Path, scorer: str, how: Inference) -> list[tuple[str, list[
     """Of each OOD set of the run's results the images scored most ID, and the ID test images scored most OOD; one pass over at most `how.limit` images a set."""
     network = Network.open(folder / "checkpoint.pt", how)
     names = dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"]))
-    scorers = lines([scorer], network.id_set, "")
+    scorers = scorer_lines([scorer], network.id_set, "")
     scored = network.scored([name for name in names if ":encode=" not in name], scorers.values())
     raw = {name: values for (*_, name), values in score_sets(scored, scored.fit(scorers)).raw.items()}
     inside = raw.pop("id")

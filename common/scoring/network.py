@@ -48,7 +48,7 @@ class Network:
     def __init__(self, model: Classifier, facts: dict[str, Any], how: Inference, transform: Transform | None = None):
         self.device = distributed.start(pick_device(how.device))
         torch.backends.cudnn.benchmark = self.device.type == "cuda"
-        self.model, self.facts, self.how = model.to(self.device), facts, how
+        self.model, self.facts, self.how = model.to(self.device).eval(), facts, how
         self.saved = self.model  # with all rows of its head; `model` may be a view of it
         self.model.bf16 = how.precision == "bf16"
         self.transform = transform or transform_from_facts(facts)

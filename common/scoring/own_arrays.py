@@ -21,7 +21,7 @@ from common.cli import provenance
 from common.cli.errors import UserError
 from common.metrics import CONVENTION
 from common.scorers.arrays import BASIC, Features, Head
-from common.scoring.sets import Scored, Scores, accuracy, lines, score_sets, scorer_names
+from common.scoring.sets import Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
 
 
 class OwnArrays:
@@ -94,7 +94,7 @@ class OwnArrays:
 def score(path: Path, names: list[str], method: str | None = None, repeats: int = 0) -> Scores:
     """Every row of a file of features. Of "all" and "papers" the scores that look inside a network are left out, and named on stderr."""
     scored = OwnArrays(path).scored()
-    scorers = lines(scorer_names(names), "", method or "own features")
+    scorers = scorer_lines(scorer_names(names), "", method or "own features")
     inside = lambda scorer: {*scorer.needs, *scorer.train_needs} - {*BASIC, "labels"}  # noqa: E731
     if names in (["all"], ["papers"]) and (left := [line.scorer for line, made in scorers.items() if inside(made)]):
         print(f"left out, for they look inside a network: {', '.join(left)}", file=sys.stderr)

@@ -90,7 +90,7 @@ def accuracy(features: Features, classes: int) -> float:
     return float((features.logits[:, :classes].argmax(1) == features.labels).mean())
 
 
-def lines(names: Iterable[str], id_set: str, method: str) -> dict[Line, Scorer]:
+def scorer_lines(names: Iterable[str], id_set: str, method: str) -> dict[Line, Scorer]:
     """The scorers by name, each with its authors' settings for this ID set."""
     found = {name: canonical(name, id_set) for name in names}
     return {Line(method, name, repr(scorer)): scorer for name, scorer in found.items()}
