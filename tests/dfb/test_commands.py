@@ -140,7 +140,7 @@ def folder_of_images(tmp_path_factory):
 def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_file(runs, typed, folder_of_images):
     words = (evaluate, runs / "dfb/checkpoint.pt", "--ood", f"folder:{folder_of_images}", "--scorers", "energy", *FEW)
     for protocol in ("native", "via32"):
-        code, _, err = typed(*words, "--protocol", protocol)
+        code, said, err = typed(*words, "--protocol", protocol)
         assert code == 0, err
     sharp = [
         json.loads((runs / f"dfb/diagnostics-{p}.json").read_text())["sharpness_auroc"][f"folder:{folder_of_images}"]
@@ -148,7 +148,8 @@ def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_fil
     ]
     assert sharp[0] > sharp[1]
     rows = list(csv.DictReader((runs / "dfb/results-via32.csv").open()))
-    assert {row["method"] for row in rows} >= {"DFB + (via32)", "DFB - (via32)"}
+    assert {row["protocol"] for row in rows} == {"via32"} and {row["method"] for row in rows} >= {"DFB +", "DFB -"}
+    assert "| DFB + (via32)" in said, "the table names the protocol"
 
 
 @pytest.mark.parametrize("flag, value, said", [
