@@ -57,7 +57,7 @@ def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
             found = list(csv.DictReader(file))
         if not found or "auroc" not in found[0]:
             raise UserError(f"{path} is not a file of results (no column auroc)")
-        rows += [{"protocol": OWN} | row for row in found]
+        rows += [row | {"protocol": row.get("protocol", OWN)} for row in found]
     return rows
 
 
