@@ -32,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m common.evaluate", description=__doc__, formatter_class=flags.formatter
     )
-    made.add_argument("checkpoint", type=Path, nargs="?", default=None, help="a finished checkpoint.pt")
+    made.add_argument("checkpoint", type=Path, nargs="?", help="a finished checkpoint.pt")
     made.add_argument(
-        "--features", type=Path, default=None, metavar="FILE", help="an .npz of your own arrays instead of a checkpoint"
+        "--features", type=Path, metavar="FILE", help="an .npz of your own arrays instead of a checkpoint"
     )
     made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
     flags.add_scoring_arguments(made)

@@ -92,7 +92,7 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
-    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown there too")
     arguments = made.parse_args()
     text = report(arguments.files, arguments.metrics)
     print(text)

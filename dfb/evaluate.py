@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_pair_arguments(made: argparse.ArgumentParser, vanilla: str) -> None:
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, default=None, metavar="FILE", help=vanilla)
+    made.add_argument("--vanilla", type=Path, metavar="FILE", help=vanilla)
 
 
 def foreground_network(model: Classifier) -> Classifier:

@@ -136,12 +136,8 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
-    made.add_argument(
-        "--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]"
-    )
-    made.add_argument(
-        "--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]"
-    )
+    made.add_argument("--masks", type=Path, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
+    made.add_argument("--ood", nargs="+", metavar="SET", help="OOD sets [for shapes: its own four; else required]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     flags.add_limit_argument(made)
     flags.add_data_argument(made)

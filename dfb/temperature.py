@@ -31,9 +31,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dfb.temperature", description=__doc__, formatter_class=flags.formatter
     )
     add_pair_arguments(made, "the stage-1 checkpoint: its detectors as flat lines [left out]")
-    made.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="folder of the figure [figures beside the checkpoint]"
-    )
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the figure [figures beside the checkpoint]")
     flags.add_scoring_arguments(made)
     add_arguments(made, JointScorer, omit=("sign", "temperature"))
     return made

@@ -69,9 +69,9 @@ def main() -> None:
     made.add_argument(
         "--split", choices=("train", "test"), default="test", help="whose images, under the test transform [test]"
     )
-    made.add_argument("--delta", type=float, default=None, help="share of probability, no unit; LBF Eq. 5 [1/K]")
-    made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images [all]")
-    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write a CSV there too")
+    made.add_argument("--delta", type=float, help="share of probability, no unit; LBF Eq. 5 [1/K]")
+    made.add_argument("--limit", type=int, metavar="N", help="at most N images [all]")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV there too")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()

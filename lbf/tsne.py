@@ -80,9 +80,7 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
-    made.add_argument(
-        "--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]"
-    )
+    made.add_argument("--delta", type=float, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
     flags.add_data_argument(made)

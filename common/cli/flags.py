@@ -76,7 +76,6 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "--ood",
         nargs="+",
         metavar="SET",
-        default=None,
         help="OOD sets (python -m common.data list) [for shapes: its own four; else required]",
     )
     parser.add_argument(
@@ -94,7 +93,6 @@ def add_inference_arguments(parser: argparse.ArgumentParser, limit: int | None =
     parser.add_argument(
         "--cache",
         type=Path,
-        default=None,
         metavar="DIR",
         help="keep features there, keyed by content; a set of more than 2 GiB is memory-mapped from there [not kept]",
     )
@@ -121,9 +119,7 @@ def add_results_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="95%% intervals of FPR95 and AUROC from N redraws of the test images, into the CSV [none]",
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
     parser.add_argument(
-        "--out", type=Path, default=None, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]"
-    )
-    parser.add_argument(
-        "--save-scores", type=Path, default=None, metavar="FILE", help="raw scores as .npz, one array a scorer and set"
+        "--save-scores", type=Path, metavar="FILE", help="raw scores as .npz, one array a scorer and set"
     )

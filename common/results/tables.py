@@ -86,15 +86,10 @@ def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[st
         line[row["checkpoint_sha256"]] = float(row["id_accuracy"])
     body = []
     for line in lines:
-        texts = [
-            " / ".join(
-                seeds_mean(by_metric[m][2][(*line, name)]) if (*line, name) in by_metric[m][2] else "-" for m in metrics
-            )
-            for name in sets
-        ]
-        means = [average(by_metric[m][2], line, sets) for m in metrics]
-        mean = " / ".join(seeds_mean(values) if values else "-" for values in means)
-        body.append([*line, *texts, mean, seeds_mean(list(accuracies[line].values()))])
+        values = [[by_metric[m][2].get((*line, name)) for m in metrics] for name in sets]
+        values.append([average(by_metric[m][2], line, sets) for m in metrics])
+        texts = [" / ".join(seeds_mean(seeds) if seeds else "-" for seeds in cell) for cell in values]
+        body.append([*line, *texts, seeds_mean(list(accuracies[line].values()))])
     head = f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
     table = markdown(["method", "score", *map(title, sets), "average", "ID accuracy"], body)
     starred = any(not averaged(name) for name in sets)
@@ -135,13 +130,6 @@ def beside_paper(
     if not lines:
         return ""
     own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))
-    header = [
-        "method",
-        "score",
-        "OOD set",
-        *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap")),
-    ]
-    return (
-        f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n"
-        + markdown(header, lines)
-    )
+    columns = (f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap"))
+    head = f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n"
+    return head + markdown(["method", "score", "OOD set", *columns], lines)
