@@ -12,7 +12,9 @@ from pathlib import Path
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
+from common.cli.recipes import from_arguments
 from common.results.report import page
+from common.scoring.network import Inference
 
 
 def main() -> None:
@@ -25,28 +27,17 @@ def main() -> None:
         metavar="NAME",
         help="score of the gallery of mistakes; none leaves it out [energy]",
     )
-    made.add_argument(
-        "--limit", type=int, default=2000, metavar="N", help="at most N images of each set in the gallery [2000]"
-    )
-    made.add_argument(
-        "--cache", type=Path, default=None, metavar="DIR", help="take features from there, as common.evaluate [none]"
-    )
-    made.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
-    made.add_argument(
-        "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
-    )
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
+    flags.add_inference_arguments(made, limit=2000)
     arguments = made.parse_args()
     for folder in arguments.runs:
         if not (folder / "results.csv").is_file():
             raise UserError(
                 f"{folder} has no results.csv; score it with python -m common.evaluate {folder}/checkpoint.pt"
             )
-    text = page(arguments.runs, arguments)
+    text = page(arguments.runs, arguments.scorer, from_arguments(arguments, Inference()))
     write_atomically(arguments.out, lambda part: part.write_text(text))
     print(arguments.out)
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

@@ -16,9 +16,9 @@ import numpy as np
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
-from common.results.rows import read_rows
+from common.results.rows import OWN, read_rows
 from common.results.tables import METRICS, averaged, markdown, seeds_mean
-from dfb.evaluate import ALONE, JOINED
+from dfb.evaluate import ALONE, BACKGROUND, JOINED
 
 ORDER = (ALONE, *JOINED.values())
 COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share")
@@ -42,23 +42,25 @@ def mask_lines(paths: list[Path]) -> Lines:
     return found
 
 
+def method_of(row: dict[str, str]) -> str:
+    return row["method"].split(" (")[0]  # files from before the column `protocol` say it there
+
+
 def score_lines(paths: list[Path], scorer: str, metric: str) -> Lines:
-    """Mean over OOD sets of one detector alone on the DFB network, joined under each sign, and of S_b alone; and ID accuracy."""
+    """Mean over OOD sets of one detector alone on the DFB network, joined under each sign, and of S_b alone; and ID accuracy. A variant
+    under another protocol than the network's own is a line of its own."""
     found: Lines = {}
     for path in paths:
-        rows, line = read_rows([path]), found.setdefault(path.parent.name if path.stem == "results" else path.stem, {})
-        for method in (*ORDER, "background alone"):
-            wanted = "+" if method == "background alone" else scorer
-            of = [
-                row
-                for row in rows
-                if row["method"].split(" (")[0] == method and row["scorer"] == wanted and averaged(row["ood_set"])
-            ]
-            if of:
-                line.setdefault("S_b alone, +" if method == "background alone" else method, []).append(
-                    float(np.mean([float(row[metric]) for row in of]))
-                )
-        line.setdefault("ID accuracy", []).append(float(rows[-1]["id_accuracy"]))
+        rows, variant = read_rows([path]), path.parent.name if path.stem == "results" else path.stem
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
+            mine = [row for row in rows if row["protocol"] == protocol]
+            line = found.setdefault(variant if protocol in (OWN, variant) else f"{variant} ({protocol})", {})
+            for method in (*ORDER, BACKGROUND):
+                wanted, column = ("+", "S_b alone, +") if method == BACKGROUND else (scorer, method)
+                of = [row for row in mine if (method_of(row), row["scorer"]) == (method, wanted)]
+                if values := [float(row[metric]) for row in of if averaged(row["ood_set"])]:
+                    line.setdefault(column, []).append(float(np.mean(values)))
+            line.setdefault("ID accuracy", []).append(float(mine[-1]["id_accuracy"]))
     return found
 
 
@@ -77,7 +79,7 @@ def report(paths: list[Path], metrics: list[str]) -> str:
         return "Masks; shares in percent; against the truth: foreground, over all pixels\n\n" + table(mask_lines(paths))
     if kinds != {".csv"}:
         raise UserError("give manifests of masks (manifest.json) or files of results (.csv), not both")
-    scorers = dict.fromkeys(row["scorer"] for row in read_rows(paths) if row["method"].split(" (")[0] == ALONE)
+    scorers = dict.fromkeys(row["scorer"] for row in read_rows(paths) if method_of(row) == ALONE)
     said = "{}, {}: mean over OOD sets, percent\n\n"
     return "\n\n".join(
         said.format(scorer, METRICS[metric]) + table(score_lines(paths, scorer, metric))
@@ -90,7 +92,7 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
-    made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
+    made.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown there too")
     arguments = made.parse_args()
     text = report(arguments.files, arguments.metrics)
     print(text)
@@ -100,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
-from common.data.datasets import parse
-from common.results.rows import read_rows
+from common.data.specs import parse
+from common.results.rows import method_of, read_rows
 from common.results.style import CYCLE, STYLES, plt, save
 from common.results.tables import title
 
@@ -24,6 +24,25 @@ def class_count(id_set: str) -> int | None:
     return int(options.get("C", 1000)) if name == "imagenet1k" else None
 
 
+def draw(rows: list[dict[str, str]]) -> plt.Figure:
+    """Of the networks' own protocol; means over seeds."""
+    sets = list(dict.fromkeys(row["ood_set"] for row in rows))
+    figure, axes = plt.subplots(1, len(sets), figsize=(3 * len(sets), 3), squeeze=False, sharey=True)
+    for axis, name in zip(axes[0], sets):
+        for line, colour, style in zip(LINES, CYCLE, STYLES):
+            values: dict[int, list[float]] = {}
+            for row in rows:
+                if (method_of(row), row["scorer"], row["ood_set"]) == (*line, name):
+                    values.setdefault(class_count(row["id_set"]), []).append(float(row["auroc"]))
+            counts = sorted(values)
+            means = [100 * np.mean(values[count]) for count in counts]
+            axis.plot(counts, means, style, marker="o", color=colour, label=f"{line[1]}, {line[0]}")
+        axis.set(xlabel="ID classes", title=f"OOD {title(name)}")
+    axes[0, 0].set_ylabel("AUROC, percent; mean over seeds")
+    axes[0, 0].legend(fontsize=7)
+    return figure
+
+
 def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.classes", description=__doc__, formatter_class=formatter)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of dfb.evaluate with imagenet1k:C=... as ID set")
@@ -32,22 +51,8 @@ def main() -> None:
     rows = [row for row in read_rows(arguments.results) if class_count(row["id_set"]) is not None]
     if not rows:
         raise UserError("no row has imagenet1k as ID set: nothing to draw against the number of classes")
-    sets = list(dict.fromkeys(row["ood_set"] for row in rows))
-    figure, axes = plt.subplots(1, len(sets), figsize=(3 * len(sets), 3), squeeze=False, sharey=True)
-    for axis, name in zip(axes[0], sets):
-        for line, colour, style in zip(LINES, CYCLE, STYLES):
-            mine = [row for row in rows if (row["method"], row["scorer"]) == line and row["ood_set"] == name]
-            counts = sorted({class_count(row["id_set"]) for row in mine})
-            means = [
-                100 * np.mean([float(row["auroc"]) for row in mine if class_count(row["id_set"]) == count])
-                for count in counts
-            ]
-            axis.plot(counts, means, style, marker="o", color=colour, label=f"{line[1]}, {line[0]}")
-        axis.set(xlabel="ID classes", title=f"OOD {title(name)}")
-    axes[0, 0].set_ylabel("AUROC, percent; mean over seeds")
-    axes[0, 0].legend(fontsize=7)
-    print(save(figure, arguments.out / "classes"))
+    print(save(draw(rows), arguments.out / "classes"))
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

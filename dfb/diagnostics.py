@@ -10,17 +10,28 @@ from torch import Tensor
 
 from common.backbones.classifier import Classifier
 from common.metrics import auroc
+from common.results.tables import markdown
 from common.scorers.arrays import Features
+from common.scoring.sets import Scored, accuracy
 from dfb.dense import dense_logits
 from dfb.score import background_score, guard_fires
 
+GUARD_WARNING = 0.01  # share of ID images from which a clamped logarithm is no longer a detail
 
-def accuracies(features: Features) -> dict[str, float]:
-    """Share of right answers among the first K logits, and among all K+1, where an image called background is wrong."""
+
+def of_network(model: Classifier, scored: Scored, id_set: str, foreground: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Everything below of a (K+1)-class network, as plain values. `foreground`: each detector's S_h of the ID test images."""
+    background, id_images = background_score(scored.id), scored.images[id_set]
+    by_set = {id_set: of_set(scored.id)}
+    for name, features in scored.ood.items():
+        by_set[name] = of_set(features) | {"auroc_S_b": auroc(background, background_score(features))}
+    pixels = next(iter(id_images.batches(16))).to(next(model.parameters()).device)
     return {
-        "id_accuracy_first_k": float((features.logits[:, :-1].argmax(1) == features.labels).mean()),
-        "id_accuracy_all": float((features.logits.argmax(1) == features.labels).mean()),
-    }
+        "id_accuracy_first_k": accuracy(scored.id, model.classes - 1), "id_accuracy_all": accuracy(scored.id, model.classes),
+        "sets": by_set, "conversion_gap": conversion_gap(model, pixels), "correlation_S_b_S_h": correlations(foreground, background),
+        "sharpness_auroc": sharpness_rival(id_images, {name: scored.images[name] for name in scored.ood}),
+        "background_logit_larger_on_background": background_on_background(model, id_images),
+    }  # fmt: skip
 
 
 def of_set(features: Features) -> dict[str, float]:
@@ -79,3 +90,25 @@ def sharpness_rival(id_images: Any, sets: dict[str, Any]) -> dict[str, float]:
     """AUROC of sharpness as an OOD score, a set; 0.5 says nothing, and a value below it says that OOD images are blurrier."""
     own = sharpness(id_images)
     return {name: auroc(-own, -sharpness(images)) for name, images in sets.items()}
+
+
+def in_words(found: dict[str, Any], id_set: str) -> str:
+    """What a reader needs beside the table."""
+    percent = lambda value: f"{100 * value:.2f}"  # noqa: E731
+    shown = ("background_largest", "guard_fires", "auroc_S_b")
+    body = [
+        [name, *(percent(numbers[key]) if key in numbers else "-" for key in shown)]
+        for name, numbers in found["sets"].items()
+    ]
+    gap = found["conversion_gap"]
+    parts = [
+        "The background logit S_b of each set; percent\n\n"
+        + markdown(["set", "S_b is the largest logit", "S_b <= 1e-6 (log clamped)", "AUROC of S_b alone"], body),
+        f"ID accuracy over the first K logits {percent(found['id_accuracy_first_k'])} %, over all K+1 {percent(found['id_accuracy_all'])} %\n"
+        f"mean dense logits against the converted classifier: {gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners",
+    ]
+    if found["sets"][id_set]["guard_fires"] > GUARD_WARNING:
+        parts.append(
+            "warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones"
+        )
+    return "\n\n".join(parts)

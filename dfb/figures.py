@@ -14,21 +14,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common import checkpoint, data
 from common.backbones.classifier import Classifier
 from common.cam import CamRecipe, class_attention
 from common.cli import flags
 from common.cli.errors import UserError, command
+from common.cli.recipes import from_arguments
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
-from common.data.transforms import transform_from_facts
 from common.results.style import BLUE, HEAT, ORANGE, plt, save
-from common.scoring.features import extract
-from common.scoring.sets import ood_names
-from common.training.distributed import device_of
+from common.scoring.network import Inference, Network
+from common.scoring.sets import Line, Scored, ood_names, score_sets
 from common.training.seeds import generator
 from dfb.dense import dense_logits
-from dfb.score import background_score, first_k
+from dfb.evaluate import DFBNetwork, open_pair
+from dfb.score import BackgroundOnly, ForegroundOnly
+
+SHOWN = {Line("", "S_h", "energy"): ForegroundOnly("energy"), Line("", "S_b", "plus"): BackgroundOnly("plus")}
 
 
 def chosen(images: Any, count: int, use: str) -> tuple[Tensor, Tensor]:
@@ -48,14 +49,14 @@ def maps_of(
     return [attention.cpu(), dense[:, :-1].amax(1).cpu(), dense[:, -1].cpu()]
 
 
-def attention_figure(vanilla: Classifier, model: Classifier, sets: dict[str, Any], device: torch.device) -> plt.Figure:
+def attention_figure(network: DFBNetwork, vanilla: Network, sets: dict[str, Any]) -> plt.Figure:
     """One image a set; each kind of map has one colour scale over all sets."""
     titles = ("image", "vanilla: predicted class", "DFB: best foreground logit", "DFB: background logit")
     pictures, found = [], []
     for name, images in sets.items():
         _, floats = chosen(images, 1, f"attention {name}")
         pictures.append(floats[0])
-        found.append([m[0] for m in maps_of(vanilla, model, floats.to(device))])
+        found.append([m[0] for m in maps_of(vanilla.model, network.saved, floats.to(network.device))])
     figure, axes = plt.subplots(len(sets), 4, figsize=(7.6, 1.9 * len(sets)), squeeze=False)
     for row, name in enumerate(sets):
         axes[row, 0].imshow(pictures[row].permute(1, 2, 0).numpy())
@@ -91,16 +92,12 @@ def masks_figure(images: Any, masks: StoredMasks, count: int = 8) -> plt.Figure:
     return figure
 
 
-def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device: torch.device) -> plt.Figure:
+def scores_figure(scored: Scored, id_name: str) -> plt.Figure:
     """Densities of S_h (logsumexp of the first K logits) and of S_b, ID against each other set (paper, Fig. 4). Neither axis is turned."""
-    found = {}
-    for name, images in sets.items():
-        features = extract(model, images, (), device=device, progress=False)
-        found[name] = (
-            np.logaddexp.reduce(first_k(features).logits.astype(np.float64), axis=1),
-            background_score(features),
-        )
-    others = [name for name in sets if name != id_name]
+    scores = score_sets(scored, scored.fit(SHOWN)).raw
+    found = {name: [scores["", line.scorer, name] for line in SHOWN] for name in ("id", *scored.ood)}
+    found[id_name] = found.pop("id")
+    others = list(scored.ood)
     figure, axes = plt.subplots(len(others), 2, figsize=(7.2, 1.9 * len(others)), squeeze=False, sharex="col")
     for row, name in enumerate(others):
         for column, text in enumerate(("S_h: logsumexp of the first K logits", "S_b: background logit")):
@@ -125,52 +122,36 @@ def scores_figure(model: Classifier, id_name: str, sets: dict[str, Any], device:
     return figure
 
 
+def training_masks(network: Network, folder: Path) -> plt.Figure:
+    """The figure of the masks in `folder`. Raises UserError where they are of other images than the network's training set."""
+    masks = read_masks(folder)
+    training = network.load(network.id_set, "train", masks.manifest["limit"])
+    if training.digest != masks.manifest["data_sha256"]:
+        raise UserError(f"{folder} holds masks of other images than {training.name}, {len(training)} images")
+    return masks_figure(training, masks)
+
+
 def main() -> None:
     made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
-    made.add_argument(
-        "--masks", type=Path, default=None, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]"
-    )
-    made.add_argument(
-        "--ood", nargs="+", metavar="SET", default=None, help="OOD sets [for shapes: its own four; else required]"
-    )
-    made.add_argument("--limit", type=int, default=None, metavar="N", help="at most N images of each set [all]")
+    made.add_argument("--masks", type=Path, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
+    made.add_argument("--ood", nargs="+", metavar="SET", help="OOD sets [for shapes: its own four; else required]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
+    flags.add_limit_argument(made)
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    (model, facts), (vanilla, _) = (
-        checkpoint.load_finished(arguments.checkpoint),
-        checkpoint.load_finished(arguments.vanilla),
-    )
-    if facts.get("extra_classes") != 1:
-        raise UserError(
-            f"{arguments.checkpoint} has no background class; these figures are of a network that dfb.finetune made"
-        )
-    device, transform = device_of(arguments), transform_from_facts(facts)
-    model, vanilla = model.to(device), vanilla.to(device)
-    names = [facts["id_set"], *ood_names(arguments.ood, facts["id_set"])]
-    sets = {
-        name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit) for name in names
-    }
-    figures = {
-        "attention": attention_figure(vanilla, model, sets, device),
-        "scores": scores_figure(model, names[0], sets, device),
-    }
+    network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, from_arguments(arguments, Inference()))
+    ood = ood_names(arguments.ood, network.id_set)
+    scored = network.scored(ood, SHOWN.values())
+    sets = {name: scored.images[name] for name in (network.id_set, *ood)}
+    figures = {"attention": attention_figure(network, vanilla, sets), "scores": scores_figure(scored, network.id_set)}
     if arguments.masks:
-        masks = read_masks(arguments.masks)
-        training = data.load(
-            facts["id_set"], "train", root=arguments.data, transform=transform, limit=masks.manifest["limit"]
-        )
-        if training.digest != masks.manifest["data_sha256"]:
-            raise UserError(
-                f"{arguments.masks} holds masks of other images than {training.name}, {len(training)} images"
-            )
-        figures["masks"] = masks_figure(training, masks)
+        figures["masks"] = training_masks(network, arguments.masks)
     for name, figure in figures.items():
         print(save(figure, arguments.out / name))
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

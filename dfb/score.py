@@ -6,16 +6,16 @@ s = score(test)
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import logsumexp
 
 from common.cli.errors import UserError
-from common.cli.recipes import check, choice, number
+from common.cli.recipes import choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.arrays import Features, Head
+from common.scorers.base import Score, check_features
 from common.scorers.distances import ViM
 
 SIGNS = ("plus", "minus", "two_sided")
@@ -63,31 +63,79 @@ def first_k_head(head: Head) -> Head:
     return Head(head.weight[:-1], head.bias[:-1])
 
 
+FG_LOGITS = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
+VIM_HEAD = choice(
+    "first_k", ("first_k", "all"), why="head rows of ViM's origin u; other scores are not touched; dfb.md 4.6"
+)
+
+
 @dataclass(frozen=True)
-class BackgroundOnly:
+class BackgroundOnly(Scorer):
     """S_b alone: "plus" is S_b, "minus" -S_b, "two_sided" -|S_b - mu| / sigma with mean and deviation over ID training images."""
 
     sign: str = choice("plus", SIGNS, why="which S_b counts as in-distribution: large, small, or usual; dfb.md 4.1")
-    needs: ClassVar[tuple[str, ...]] = ("logits",)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def train_needs(self) -> tuple[str, ...]:
         return ("logits",) if self.sign == "two_sided" else ()
 
-    def fit(self, train: Features | None = None, head: Head | None = None) -> Callable[[Features], Scores]:
+    def learn(self, train: Features | None, head: Head | None) -> Score:
         if self.sign == "plus":
             return background_score
         if self.sign == "minus":
             return lambda test: -background_score(test)
-        mean, deviation = mean_and_deviation(background_score(_needed(train, "two_sided")))
+        mean, deviation = mean_and_deviation(background_score(train))
         return lambda test: -np.abs(background_score(test) - mean) / deviation
 
 
 @dataclass(frozen=True)
-class JointScorer:
+class ForegroundOnly(Scorer):
+    """S_h alone: a scorer on the first K logits and head rows; with fg_logits "all", its softmax or logsumexp runs over K+1."""
+
+    foreground: Scorer | str
+    fg_logits: str = FG_LOGITS
+    vim_head: str = VIM_HEAD
+
+    def __post_init__(self) -> None:
+        if isinstance(self.foreground, str):
+            object.__setattr__(self, "foreground", scorer(self.foreground))
+        super().__post_init__()
+        if self.fg_logits == "all" and type(self.foreground) not in _OVER_ALL:
+            raise UserError(
+                f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}"
+            )
+
+    @property
+    def family(self) -> str:
+        return self.foreground.family
+
+    @property
+    def needs_head(self) -> bool:
+        return self.foreground.needs_head
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.foreground.needs, "logits"]))
+
+    @property
+    def train_needs(self) -> tuple[str, ...]:
+        return self.foreground.train_needs
+
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        if self.fg_logits == "all":
+            over_all = _OVER_ALL[type(self.foreground)]
+            return lambda test: over_all(self.foreground, test.logits.astype(np.float64))
+        train = None if train is None else first_k(train)
+        if "labels" in self.train_needs:
+            check_features(train, ("labels",), None, "training images")  # none of them is background
+        # ViM sees the head through its origin alone.
+        all_rows = self.vim_head == "all" and isinstance(self.foreground, ViM)
+        learned = self.foreground.learn(train, head if head is None or all_rows else first_k_head(head))
+        return lambda test: np.asarray(learned(first_k(test)), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class JointScorer(Scorer):
     """A foreground score S_h on the first K logits joined with the background score S_b, the last logit (Eq. 7).
 
     Softmax-valued S_h: S = S_h + log S_b. Logit-valued S_h: S = S_h + S_b / T. With sign "minus" the second term is subtracted; with "two_sided" it
@@ -106,47 +154,48 @@ class JointScorer:
         why="of Eq. 7; auto goes by the score's family; dfb.md 4.4",
     )
     softmax_T: str = choice("none", ("none", "log_over_T"), why="T in the softmax branch; none as printed; dfb.md 5.3")
-    fg_logits: str = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
-    vim_head: str = choice(
-        "first_k",
-        ("first_k", "all"),
-        why="head rows that ViM's origin u is made of; other scores are not touched; dfb.md 4.6",
-    )
+    fg_logits: str = FG_LOGITS
+    vim_head: str = VIM_HEAD
 
     def __post_init__(self) -> None:
-        if isinstance(self.foreground, str):
-            object.__setattr__(self, "foreground", scorer(self.foreground))
-        check(self)
+        object.__setattr__(self, "foreground", self.alone.foreground)
+        super().__post_init__()
         if not self.temperature > 0:
             raise UserError(f"temperature must be > 0, got {self.temperature:g}")
-        if self.fg_logits == "all" and type(self.foreground) not in _OVER_ALL:
-            raise UserError(
-                f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}"
-            )
+
+    @property
+    def alone(self) -> ForegroundOnly:
+        """The foreground score without the background."""
+        return ForegroundOnly(self.foreground, self.fg_logits, self.vim_head)
+
+    @property
+    def family(self) -> str:
+        return self.alone.family
+
+    @property
+    def needs_head(self) -> bool:
+        return self.alone.needs_head
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.alone.needs
 
     @property
     def resolved_branch(self) -> str:
         """The branch of Eq. 7 that is used."""
-        family = {"softmax": "softmax", "logit": "logit"}.get(self.foreground.family, "standardised")
+        family = {"softmax": "softmax", "logit": "logit"}.get(self.family, "standardised")
         return family if self.branch == "auto" else self.branch
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*self.foreground.needs, "logits"]))
 
     @property
     def train_needs(self) -> tuple[str, ...]:
         own = self.needs if self.resolved_branch == "standardised" else ("logits",) if self.sign == "two_sided" else ()
         return tuple(dict.fromkeys([*self.foreground.train_needs, *own]))
 
-    def fit(self, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
-        """A function from (K+1)-logit features to joint scores. Raises UserError where training features are needed and not given."""
-        s_h = self.fit_foreground(train, head)
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        s_h = self.alone.learn(train, head)
         mu = sigma = mu_h = sigma_h = None
         if self.resolved_branch == "standardised" or self.sign == "two_sided":
-            mu, sigma = mean_and_deviation(
-                background_score(_needed(train, f"sign {self.sign}, branch {self.resolved_branch}"))
-            )
+            mu, sigma = mean_and_deviation(background_score(train))
         if self.resolved_branch == "standardised":
             mu_h, sigma_h = mean_and_deviation(s_h(train))
 
@@ -157,18 +206,6 @@ class JointScorer:
             return self.join(foreground, background, mu, sigma)
 
         return score
-
-    def fit_foreground(self, train: Features | None, head: Head | None) -> Callable[[Features], Scores]:
-        """S_h: the scorer fitted on the first K logits and head rows; with fg_logits "all", its softmax or logsumexp runs over K+1."""
-        if self.fg_logits == "all":
-            over_all = _OVER_ALL[type(self.foreground)]
-            return lambda test: over_all(self.foreground, test.logits.astype(np.float64))
-        train = None if train is None else first_k(train)
-        if self.vim_head == "all" and isinstance(self.foreground, ViM):
-            fitted = self.foreground.learn(_needed(train, "vim"), head)  # the head enters ViM through its origin alone
-        else:
-            fitted = self.foreground.fit(train, None if head is None else first_k_head(head))
-        return lambda test: fitted(first_k(test))
 
     def join(
         self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None
@@ -206,9 +243,3 @@ def mean_and_deviation(values: Scores) -> tuple[float, float]:
     """Mean and (population) standard deviation; a constant score has deviation 1, so that it says nothing rather than everything."""
     deviation = float(values.std())
     return float(values.mean()), deviation if deviation > 0 else 1.0
-
-
-def _needed(train: Features | None, what: str) -> Features:
-    if train is None:
-        raise UserError(f"{what} needs features of ID training images")
-    return train

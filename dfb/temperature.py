@@ -4,24 +4,22 @@ python -m dfb.temperature DFB/checkpoint.pt --vanilla RUN/checkpoint.pt --ood ci
 """
 
 import argparse
-import csv
-import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.cli import flags
 from common.cli.errors import command
-from common.cli.files import write_atomically
-from common.cli.recipes import add_arguments
-from common.data.transforms import transform_from_facts
-from common.metrics import auroc
+from common.cli.recipes import add_arguments, from_arguments
+from common.results.rows import write_csv
 from common.results.style import CYCLE, STYLES, plt, save
 from common.results.tables import title
-from common.scorers.arrays import Head
-from common.scoring.sets import Scored, add_scoring_arguments, ood_names
-from dfb.evaluate import DFBScored, load_pair
+from common.scoring.network import Inference
+from common.scoring.sets import Line, Scored, ood_names, score_sets, scorer_lines, scorer_names
+from common.training import distributed
+from dfb.evaluate import add_pair_arguments, joint_lines, open_pair
 from dfb.score import SIGNS, JointScorer
 
 T_GRID = tuple(np.arange(1, 5.01, 0.5))
@@ -31,49 +29,23 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m dfb.temperature", description=__doc__, formatter_class=flags.formatter
     )
-    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument(
-        "--vanilla",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="the stage-1 checkpoint: its detectors as flat lines [left out]",
-    )
-    add_scoring_arguments(made)
+    add_pair_arguments(made, "the stage-1 checkpoint: its detectors as flat lines [left out]")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the figure [figures beside the checkpoint]")
+    flags.add_scoring_arguments(made)
     add_arguments(made, JointScorer, omit=("sign", "temperature"))
     return made
 
 
-def scan(scored: DFBScored, names: list[str], arguments: argparse.Namespace) -> list[dict]:
-    """A row for each T, detector, sign and set; AUROC in [0, 1]."""
-    needs = {need for scorer in scored.joint.values() for need in scorer.train_needs}
-    id_set = scored.facts["id_set"]
-    train, head = scored.features(scored.load(id_set, "train", scored.facts["limit"]), needs), Head.of(scored.whole)
-    id_features = scored.features(scored.load(id_set, "test", arguments.limit), scored.needs)
-    ood = {name: scored.features(scored.load(name, "test", arguments.limit), scored.needs) for name in names}
-    rows = []
-    for (sign, name), joint in scored.joint.items():
-        for temperature in T_GRID:
-            score = replace(joint, temperature=float(temperature)).fit(train, head)
-            inside = score(id_features)
-            rows += [
-                {"scorer": name, "sign": sign, "T": float(temperature), "ood_set": s, "auroc": auroc(inside, score(f))}
-                for s, f in ood.items()
-            ]
-    return rows
-
-
-def flat(pair, names: list[str], arguments: argparse.Namespace) -> dict[tuple[str, str], float]:
-    """AUROC of each detector on the vanilla network, by (scorer, set)."""
-    scored = Scored(*pair, arguments.scorers, arguments)
-    functions, inside = (
-        scored.fit(),
-        scored.features(scored.load(pair[1]["id_set"], "test", arguments.limit), scored.needs),
-    )
-    found = {}
-    for set_name in names:
-        features = scored.features(scored.load(set_name, "test", arguments.limit), scored.needs)
-        found |= {(name, set_name): auroc(function(inside), function(features)) for name, function in functions.items()}
+def scan(scored: Scored, joint: dict[Line, JointScorer]) -> list[dict[str, Any]]:
+    """A row for each detector, sign, T and set; AUROC in [0, 1]."""
+    found = []
+    for line, scorer in joint.items():
+        for temperature in map(float, T_GRID):
+            functions = scored.fit({line: replace(scorer, temperature=temperature)})
+            found += [
+                {"scorer": line.scorer, "sign": scorer.sign, "T": temperature, "ood_set": row["ood_set"], "auroc": row["auroc"]}
+                for row in score_sets(scored, functions).rows
+            ]  # fmt: skip
     return found
 
 
@@ -105,19 +77,20 @@ def draw(rows: list[dict], names: list[str], vanilla: dict[tuple[str, str], floa
 
 def main() -> None:
     arguments = parser().parse_args()
-    (model, facts), vanilla = load_pair(arguments)
-    names = ood_names(arguments.ood, facts["id_set"])
-    rows = scan(DFBScored(model, facts, arguments, transform_from_facts(facts)), names, arguments)
-    found = flat(vanilla, names, arguments) if vanilla else {}
-    folder = arguments.out or arguments.checkpoint.parent / "figures"
-    path = save(
-        draw(rows, names, found, f"ID {title(facts['id_set'])}, {model.name}, seed {facts['seed']}"),
-        folder / "temperature",
-    )
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader(), writer.writerows(rows)
-    write_atomically(path.with_suffix(".csv"), lambda part: part.write_text(out.getvalue()))
+    how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
+    network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how)
+    ood, names = ood_names(arguments.ood, network.id_set), scorer_names(arguments.scorers)
+    joint, plain = joint_lines(names, network.id_set, template), scorer_lines(names, network.id_set, "vanilla")
+    scored = network.scored(ood, joint.values())
+    vanilla_scored = vanilla and vanilla.scored(ood, plain.values())
+    if not distributed.is_main():
+        return
+    rows = scan(scored, joint)
+    flat = score_sets(vanilla_scored, vanilla_scored.fit(plain)).rows if vanilla else []
+    head = f"ID {title(network.id_set)}, {network.model.name}, seed {network.facts['seed']}"
+    figure = draw(rows, ood, {(row["scorer"], row["ood_set"]): row["auroc"] for row in flat}, head)
+    path = save(figure, (arguments.out or arguments.checkpoint.parent / "figures") / "temperature")
+    write_csv(path.with_suffix(".csv"), rows)
     print(path)
 
 

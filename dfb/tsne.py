@@ -9,18 +9,38 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from common import checkpoint, data
+from common import data
 from common.cli import flags
 from common.cli.errors import command
-from common.data.transforms import transform_from_facts
-from common.metrics import auroc
+from common.cli.recipes import from_arguments
 from common.results.style import BLACK, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed
 from common.scorers import SCORERS
 from common.scorers.arrays import Head
-from common.scoring.features import extract
-from common.training.distributed import device_of
+from common.scoring.network import Inference, Network
+from common.scoring.sets import Line, Scored, score_sets
+
+TRAIN_IMAGES, NEIGHBOURS = 1000, 10
+
+
+def features_of(network: Network, ood: str) -> Scored:
+    """At most 1,000 ID training images, `limit` ID test images and half as many OOD images."""
+    data.check_ood(ood, network.id_set)
+    limit = network.how.limit
+    train, id_features, outside = (
+        network.features(network.load(name, split, count))
+        for name, split, count in (
+            (network.id_set, "train", TRAIN_IMAGES), (network.id_set, "test", limit), (ood, "test", max(1, limit // 2)),
+        )
+    )  # fmt: skip
+    return Scored(train, Head.of(network.model), id_features, {ood: outside})
+
+
+def knn_auroc(scored: Scored) -> float:
+    knn = replace(SCORERS["knn"], k=min(NEIGHBOURS, len(scored.train)))
+    (row,) = score_sets(scored, scored.fit({Line("", "knn", repr(knn)): knn})).rows
+    return row["auroc"]
 
 
 def main() -> None:
@@ -33,30 +53,20 @@ def main() -> None:
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    device, figure = device_of(arguments), plt.figure(figsize=(9.5, 4.9))
+    how, figure = from_arguments(arguments, Inference()), plt.figure(figsize=(9.5, 4.9))
     axes = figure.subplots(1, 2)
     for axis, path, name in ((axes[0], arguments.vanilla, "vanilla"), (axes[1], arguments.checkpoint, "DFB")):
-        model, facts = checkpoint.load_finished(path)
-        data.check_ood(arguments.ood, facts["id_set"])
-        transform = transform_from_facts(facts)
-        seen = {}
-        for use, set_name, split, count in (
-            ("train", facts["id_set"], "train", 1000),
-            ("id", facts["id_set"], "test", arguments.limit),
-            ("ood", arguments.ood, "test", max(1, arguments.limit // 2)),
-        ):
-            images = data.load(set_name, split, root=arguments.data, transform=transform, limit=count)
-            seen[use] = extract(model, images, (), device=device, progress=not arguments.quiet)
-        score = replace(SCORERS["knn"], k=min(10, len(seen["train"]))).fit(seen["train"], Head.of(model))
-        value = auroc(score(seen["id"]), score(seen["ood"]))
+        network = Network.open(path, how)
+        scored, seed = features_of(network, arguments.ood), network.facts["seed"]
         groups = [
-            Group(f"ID {title(facts['id_set'])}, by class", seen["id"].penultimate, "", "o", seen["id"].labels),
-            Group(f"OOD {title(arguments.ood)}", seen["ood"].penultimate, BLACK, "x"),
+            Group(f"ID {title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
+            Group(f"OOD {title(arguments.ood)}", scored.ood[arguments.ood].penultimate, BLACK, "x"),
         ]
-        draw(axis, groups, embed(groups), f"{name}, {model.name}, seed {facts['seed']}; KNN AUROC {100 * value:.1f} %")
+        head = f"{name}, {network.model.name}, seed {seed}; KNN AUROC {100 * knn_auroc(scored):.1f} %"
+        draw(axis, groups, embed(groups), head)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     print(save(figure, arguments.out / "t-sne-dfb"))
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
-from common.results.paper import AVERAGE, Table, join, read_printed, set_title
+from common.data.specs import title
+from common.results.paper import AVERAGE, Table, join, read_printed
 from common.results.rows import read_rows
 from common.results.style import BLUE, ORANGE, plt, save
 
@@ -28,7 +29,7 @@ def draw(axis: plt.Axes, table: Table) -> None:
         ylim=(low, 100),
         xticks=range(len(cells)),
         ylabel=f"average AUROC, percent (axis from {low})",
-        title=f"ID {set_title(table.id_set)}, {table.backbone}",
+        title=f"ID {title(table.id_set)}, {table.backbone}",
     )
     axis.set_xticklabels([name for name, _ in cells], rotation=60, ha="right", fontsize=7)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

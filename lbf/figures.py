@@ -15,74 +15,68 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from common import checkpoint, data
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
-from common.data.transforms import transform_from_facts
+from common.cli.recipes import from_arguments
 from common.metrics import auroc
 from common.results.rows import read_rows
 from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, plt, save
 from common.results.tables import averaged, base_name, title
-from common.training.distributed import device_of
+from common.scoring.features import batches
+from common.scoring.network import Inference, Network
 from common.training.seeds import generator
 from lbf.loss import local_norms
 
 
 @dataclass(frozen=True)
-class Network:
-    """A run with its network on the device."""
+class Run:
+    """A run's folder and its network, under the name that figures give it."""
 
     name: str
     folder: Path
-    model: Any
-    facts: dict[str, Any]
-    device: torch.device
+    network: Network
 
     @torch.no_grad()
     def maps(self, images) -> Float[np.ndarray, "images rows cols"]:
         """Norm of every location's feature vector."""
+        how, device = self.network.how, self.network.device
         parts = [
-            local_norms(self.model.feature_map(pixels.to(self.device).float() / 255)).cpu()
-            for pixels in images.batches(250)
+            local_norms(self.network.model.feature_map(pixels)).cpu()
+            for _, pixels in batches(images, how.batch_size, device, not how.quiet)
         ]
         return torch.cat(parts).numpy()
 
-    @torch.no_grad()
     def pooled_norms(self, images) -> Float[np.ndarray, " images"]:
-        parts = [
-            self.model.pool(self.model.feature_map(pixels.to(self.device).float() / 255)).norm(dim=1).cpu()
-            for pixels in images.batches(250)
-        ]
-        return torch.cat(parts).numpy()
+        return torch.from_numpy(self.network.features(images).penultimate).norm(dim=1).numpy()
 
 
-def open_run(folder: Path, device: torch.device) -> Network:
-    model, facts = checkpoint.load(folder / "checkpoint.pt")
-    name = {"pre-trained": "pre-trained", "control": "control (no penalty)"}.get(facts["method"], facts["method"])
-    return Network(name, folder, model.to(device), facts, device)
+def open_run(folder: Path, how: Inference) -> Run:
+    network = Network.open(folder / "checkpoint.pt", how)
+    method = network.facts["method"]
+    return Run({"control": "control (no penalty)"}.get(method, method), folder, network)
 
 
-def heat_maps(networks: list[Network], sets: dict[str, Any], each: int = 2) -> plt.Figure:
+def heat_maps(runs: list[Run], sets: dict[str, Any], each: int = 2) -> plt.Figure:
     """Local norms over images, chosen by a seed and not by eye (LBF Fig. 7). One colour scale a network, 0 to the 99th percentile of
     its ID norms: a scale of its own for each image would hide the drop that the paper claims."""
     id_images = next(iter(sets.values()))
-    scales = [float(np.percentile(network.maps(id_images), 99)) for network in networks]
+    scales = [float(np.percentile(run.maps(id_images), 99)) for run in runs]
     chosen = [
         (name, images.subset(torch.randperm(len(images), generator=generator(0, "heat maps"))[:each]))
         for name, images in sets.items()
     ]
-    rows, cols = 1 + len(networks), each * len(chosen)
+    rows, cols = 1 + len(runs), each * len(chosen)
     figure, axes = plt.subplots(rows, cols, figsize=(1.05 * cols + 1.6, 1.2 * rows), squeeze=False)
     for group, (name, images) in enumerate(chosen):
         block = axes[:, group * each : group * each + len(images)]
         block[0, 0].set_title(name, fontsize=8, loc="left")
-        _draw_set(block, images, networks, scales)
+        _draw_set(block, images, runs, scales)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
         axis.spines[:].set_visible(False)
-    for axis, text in zip(axes[:, 0], ["image", *(network.name for network in networks)]):
+    for axis, text in zip(axes[:, 0], ["image", *(run.name for run in runs)]):
         axis.set_ylabel(text, fontsize=8)
     for line, scale in enumerate(scales, 1):
         colours = plt.cm.ScalarMappable(plt.Normalize(0, scale), HEAT)
@@ -90,13 +84,13 @@ def heat_maps(networks: list[Network], sets: dict[str, Any], each: int = 2) -> p
     return figure
 
 
-def _draw_set(block: np.ndarray, images, networks: list[Network], scales: list[float]) -> None:
+def _draw_set(block: np.ndarray, images, runs: list[Run], scales: list[float]) -> None:
     """One set's images in the first row, their local norms below; the true outline of the object where it is known."""
     pixels, size = images.pixels.cpu().permute(0, 2, 3, 1).numpy(), images.size_px[0]
     for k, picture in enumerate(pixels):
         block[0, k].imshow(picture)
-    for line, (network, scale) in enumerate(zip(networks, scales), 1):
-        for k, map_ in enumerate(network.maps(images)):
+    for line, (run, scale) in enumerate(zip(runs, scales), 1):
+        for k, map_ in enumerate(run.maps(images)):
             block[line, k].imshow(
                 map_,
                 cmap=HEAT,
@@ -109,22 +103,22 @@ def _draw_set(block: np.ndarray, images, networks: list[Network], scales: list[f
                 block[line, k].contour(images.masks[k].cpu().numpy(), levels=[0.5], colors="white", linewidths=0.8)
 
 
-def norm_histograms(networks: list[Network], sets: dict[str, Any]) -> tuple[plt.Figure, list[dict[str, Any]]]:
+def norm_histograms(runs: list[Run], sets: dict[str, Any]) -> tuple[plt.Figure, list[dict[str, Any]]]:
     """Norm of the pooled features, ID against each OOD set, a row a network (LBF Fig. 5), and the numbers in it."""
     id_name, *ood = sets
     figure, axes = plt.subplots(
-        len(networks), len(ood), figsize=(2.5 * len(ood) + 0.5, 1.9 * len(networks)), squeeze=False, sharex="col"
+        len(runs), len(ood), figsize=(2.5 * len(ood) + 0.5, 1.9 * len(runs)), squeeze=False, sharex="col"
     )
     numbers = []
-    for line, network in enumerate(networks):
-        id_norms = network.pooled_norms(sets[id_name])
+    for line, run in enumerate(runs):
+        id_norms = run.pooled_norms(sets[id_name])
         for column, name in enumerate(ood):
-            norms, axis = network.pooled_norms(sets[name]), axes[line, column]
+            norms, axis = run.pooled_norms(sets[name]), axes[line, column]
             bins = np.histogram_bin_edges(np.concatenate([id_norms, norms]), 40)
             axis.hist(id_norms, bins, density=True, color=BLUE, alpha=0.6, label=f"ID {id_name}")
             axis.hist(norms, bins, density=True, histtype="step", linewidth=1.6, color=ORANGE, label="OOD")
             row = {
-                "network": network.name, "ood_set": name, "n_id": len(id_norms), "n_ood": len(norms), "mean_id": float(id_norms.mean()),
+                "network": run.name, "ood_set": name, "n_id": len(id_norms), "n_ood": len(norms), "mean_id": float(id_norms.mean()),
                 "mean_ood": float(norms.mean()), "ratio": float(norms.mean() / id_norms.mean()), "auroc_of_norm": auroc(id_norms, norms),
             }  # fmt: skip
             numbers.append(row)
@@ -132,16 +126,16 @@ def norm_histograms(networks: list[Network], sets: dict[str, Any]) -> tuple[plt.
                 f"{name}\nOOD/ID {row['ratio']:.2f}, AUROC of the norm {100 * row['auroc_of_norm']:.1f}", fontsize=8
             )
             axis.set_yticks([])
-        axes[line, 0].set_ylabel(f"{network.name}\ndensity", fontsize=8)
+        axes[line, 0].set_ylabel(f"{run.name}\ndensity", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("norm of the pooled features")
     axes[0, 0].legend(fontsize=7)
     return figure, numbers
 
 
-def training_curves(networks: list[Network]) -> plt.Figure | None:
+def training_curves(runs: list[Run]) -> plt.Figure | None:
     """What fine-tuning logged, epoch by epoch; None where no run logged a selection."""
-    logs = {n.name: [json.loads(line) for line in (n.folder / "log.jsonl").read_text().splitlines()] for n in networks}
+    logs = {n.name: [json.loads(line) for line in (n.folder / "log.jsonl").read_text().splitlines()] for n in runs}
     logs = {name: lines for name, lines in logs.items() if "selected_share" in lines[0]}
     if not logs:
         return None
@@ -165,16 +159,15 @@ def training_curves(networks: list[Network]) -> plt.Figure | None:
     return figure
 
 
-def load_sets(network: Network, arguments: argparse.Namespace) -> dict[str, Any]:
+def load_sets(run: Run) -> dict[str, Any]:
     """ID test set first, then the OOD sets the run was scored on, control columns left out."""
-    id_set, transform = network.facts["id_set"], transform_from_facts(network.facts)
     names = dict.fromkeys(
         row["ood_set"]
-        for row in read_rows([network.folder / "results.csv"])
+        for row in read_rows([run.folder / "results.csv"])
         if averaged(row["ood_set"]) or base_name(row["ood_set"]) == "shapes-backgrounds"
     )
-    load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
-    return {title(name).rstrip("*"): load(name) for name in (id_set, *names)}
+    network = run.network
+    return {title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
 
 
 def main() -> None:
@@ -189,24 +182,23 @@ def main() -> None:
     made.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for PNG, PDF and the numbers drawn"
     )
-    made.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N images of each set [1000]")
+    flags.add_limit_argument(made, 1000)
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    device = device_of(arguments)
-    networks = [open_run(folder, device) for folder in arguments.runs]
-    if len({network.facts["id_set"] for network in networks}) > 1:
-        raise UserError(f"the runs have different ID sets: {', '.join(sorted({n.facts['id_set'] for n in networks}))}")
-    sets = load_sets(networks[0], arguments)
-    written = [save(heat_maps(networks, sets), arguments.out / "heat_maps")]
-    figure, numbers = norm_histograms(networks, sets)
+    runs = [open_run(folder, from_arguments(arguments, Inference())) for folder in arguments.runs]
+    if len(ids := {run.network.id_set for run in runs}) > 1:
+        raise UserError(f"the runs have different ID sets: {', '.join(sorted(ids))}")
+    sets = load_sets(runs[0])
+    written = [save(heat_maps(runs, sets), arguments.out / "heat_maps")]
+    figure, numbers = norm_histograms(runs, sets)
     written.append(save(figure, arguments.out / "norms"))
     write_atomically(arguments.out / "norms.json", lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
-    if (curves := training_curves(networks)) is not None:
+    if (curves := training_curves(runs)) is not None:
         written.append(save(curves, arguments.out / "curves"))
     for path in written:
         print(path)
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

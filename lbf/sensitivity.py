@@ -104,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

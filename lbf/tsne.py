@@ -7,22 +7,22 @@ are shorter than local ones, which alone can part them. The numbers in the title
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from common import checkpoint, data
+from common import data
 from common.cli import flags
 from common.cli.errors import command
-from common.cli.files import write_atomically
-from common.data.transforms import transform_from_facts
+from common.cli.files import write_json
+from common.cli.recipes import from_arguments
 from common.results.style import BLACK, ORANGE, PINK, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed, nearest, unit
-from common.training.distributed import device_of
+from common.scoring.features import batches
+from common.scoring.network import Inference, Network
 from common.training.seeds import generator
 from lbf.loss import background_mask
 
@@ -30,37 +30,34 @@ POINTS = 500  # of each group, so that a picture takes seconds
 
 
 @torch.no_grad()
-def vectors_of(model, images, device: torch.device, delta: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not. Without labels the last two are empty."""
-    pooled, chosen, others = [], [], []
-    for start, pixels in zip(range(0, len(images), 250), images.batches(250)):
-        feature_map = model.feature_map(pixels.to(device).float() / 255)
+def vectors_of(network: Network, images, delta: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not. Without `delta` the last two are empty."""
+    model, device, pooled, chosen, others = network.model, network.device, [], [], []
+    for start, pixels in batches(images, network.how.batch_size, device, not network.how.quiet):
+        feature_map = model.feature_map(pixels)
         pooled.append(model.pool(feature_map).cpu())
         if delta is not None:
-            mask = background_mask(
-                model.local_logits(feature_map), images.labels[start : start + len(pixels)].to(device), delta
-            )
+            labels = images.labels[start : start + len(pixels)].to(device)
+            mask = background_mask(model.local_logits(feature_map), labels, delta)
             local = feature_map.permute(0, 2, 3, 1)
             chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
     join = lambda parts: torch.cat(parts) if parts else torch.empty(0, model.channels)  # noqa: E731
-    return join(pooled).numpy(), *(
-        draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others"))
-    )
+    drawn = (draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others")))
+    return join(pooled).numpy(), *drawn
 
 
 def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor:
     return rows[torch.randperm(len(rows), generator=generator(0, f"t-SNE {use}"))[:count]]
 
 
-def figure_of(
-    id_images, ood_images, model, delta: float, device: torch.device, names: tuple[str, str]
-) -> tuple[plt.Figure, dict[str, Any]]:
+def figure_of(network: Network, ood_set: str, delta: float) -> tuple[plt.Figure, dict[str, Any]]:
     """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
-    pooled, selected, others = vectors_of(model, id_images, device, delta)
-    ood, _, _ = vectors_of(model, ood_images, device, None)
+    id_images, ood_images = (network.load(name, limit=network.how.limit) for name in (network.id_set, ood_set))
+    pooled, selected, others = vectors_of(network, id_images, delta)
+    ood, _, _ = vectors_of(network, ood_images, None)
     groups = [
-        Group(f"ID {names[0]}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
-        Group("local, others", others, PINK, "v"), Group(f"OOD {names[1]}", ood, BLACK, "x"),
+        Group(f"ID {title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
+        Group("local, others", others, PINK, "v"), Group(f"OOD {title(ood_set)}", ood, BLACK, "x"),
     ]  # fmt: skip
     groups = [group for group in groups if len(group.vectors)]
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.9))
@@ -82,26 +79,23 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
-    made.add_argument(
-        "--delta", type=float, default=None, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]"
-    )
+    made.add_argument("--delta", type=float, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     arguments = made.parse_args()
-    model, facts = checkpoint.load_finished(arguments.checkpoint)
-    data.check_ood(arguments.ood, facts["id_set"])
-    device, transform = device_of(arguments), transform_from_facts(facts)
-    load = lambda name: data.load(name, "test", root=arguments.data, transform=transform, limit=arguments.limit)  # noqa: E731
-    delta = 1 / model.classes if arguments.delta is None else arguments.delta
-    names = (title(facts["id_set"]), title(arguments.ood))
-    figure, numbers = figure_of(load(facts["id_set"]), load(arguments.ood), model.to(device), delta, device, names)
+    network = Network.open(arguments.checkpoint, from_arguments(arguments, Inference()))
+    model, facts = network.model, network.facts
+    data.check_ood(arguments.ood, network.id_set)
+    figure, numbers = figure_of(
+        network, arguments.ood, 1 / model.classes if arguments.delta is None else arguments.delta
+    )
     figure.suptitle(f"{facts['method']}, {model.name}, seed {facts['seed']}", fontsize=9)
     path = save(figure, arguments.out / "t-sne")
-    write_atomically(path.with_suffix(".json"), lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
+    write_json(path.with_suffix(".json"), numbers)
     print(path)
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, alone=True)

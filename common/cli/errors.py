@@ -15,8 +15,15 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {got!r}; known: {', '.join(known)}")
 
 
-def command(main: Callable[[], None]) -> None:
-    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2, a lost fellow process one line and exit code 1."""
+def command(main: Callable[[], None], *, alone: bool = False) -> None:
+    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2, a lost fellow process one line and exit code 1.
+
+    `alone`: its work is one process's; of those that torchrun starts the first does it, and the others end at once.
+    """
+    if alone and os.environ.get("RANK", "0") != "0":
+        return
+    if alone:
+        os.environ["WORLD_SIZE"] = "1"
     try:
         main()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What every training command shares: its flags for data, output, device and seed, and the images it trains on."""
+"""Flags that several commands share: where data lie, the device, where a training run lives, what is scored and how images pass."""
 
 import argparse
 import os
@@ -65,3 +65,61 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_argument(parser)
     add_device_argument(parser)
+
+
+DEFAULT_SCORERS = ("msp", "maxlogit", "energy", "react")
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which sets and scores, and how images pass."""
+    parser.add_argument(
+        "--ood",
+        nargs="+",
+        metavar="SET",
+        help="OOD sets (python -m common.data list) [for shapes: its own four; else required]",
+    )
+    parser.add_argument(
+        "--scorers",
+        nargs="+",
+        metavar="NAME",
+        default=list(DEFAULT_SCORERS),
+        help=f"scores, options as knn:k=50; all; papers: those of both papers' tables [{' '.join(DEFAULT_SCORERS)}]",
+    )
+    add_inference_arguments(parser)
+
+
+def add_inference_arguments(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
+    """How images pass through a network. `limit`: the default of --limit."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep features there, keyed by content; a set of more than 2 GiB is memory-mapped from there [not kept]",
+    )
+    parser.add_argument("--batch-size", type=int, default=250, metavar="N", help="images a pass [250]")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
+    )
+    add_limit_argument(parser, limit)
+    add_data_argument(parser)
+    add_device_argument(parser)
+
+
+def add_limit_argument(parser: argparse.ArgumentParser, limit: int | None = None) -> None:
+    said = f"at most N images of each test set, for trying things out [{limit or 'all'}]"
+    parser.add_argument("--limit", type=int, default=limit, metavar="N", help=said)
+
+
+def add_results_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where rows and raw scores go."""
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="95%% intervals of FPR95 and AUROC from N redraws of the test images, into the CSV [none]",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
+    parser.add_argument(
+        "--save-scores", type=Path, metavar="FILE", help="raw scores as .npz, one array a scorer and set"
+    )

@@ -182,7 +182,7 @@ def check_ood(name: str, id_name: str) -> None:
 
 def title(name: str) -> str:
     """What a table prints: a set read with options never bears the plain title."""
-    if name.startswith(("shapes", "folder:")):
+    if name.partition(":")[0] not in SPECS:  # generated, a folder, or somebody's own
         return name
     base, options = parse(name)
     said = ", ".join(f"{key}={value}" for key, value in options.items())

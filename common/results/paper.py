@@ -5,7 +5,6 @@ the columns on both sides. Only rows of the benchmark's own sets, whole, scored 
 """
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,13 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data import SPECS
+from common.data.specs import title as set_title
+from common.results.rows import csv_text, method_of
 from common.results.tables import METRICS, markdown
 
 COLUMNS = (
-    "id_set",
-    "backbone",
-    "row",
-    "method",
-    "scorer",
-    "ood_set",
-    "metric",
-    "paper",
-    "ours_mean",
-    "ours_std",
-    "n",
-    "gap",
-    "note",
-)
+    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note",
+)  # fmt: skip
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
 EXTRA = "ours only"  # marks rows that the paper does not have
@@ -100,21 +88,21 @@ def usable(row: dict[str, Any], backbone: str) -> bool:
 def ours_by_cell(
     rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]
 ) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """(method, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
+    """(method with its protocol, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
     found: dict[tuple[str, str, str, str], dict[str, float]] = {}
     networks: dict[tuple[str, str, str, str], str] = {}
     for row in rows:
         if row["id_set"] != id_set or not usable(row, backbone):
             continue
-        key = (row["method"], row["scorer"], row["ood_set"], str(row["seed"]))
+        key = (method_of(row), row["scorer"], row["ood_set"], str(row["seed"]))
         if networks.setdefault(key, row["checkpoint_sha256"]) != row["checkpoint_sha256"]:
             raise UserError(
-                f"two networks for {row['method']}, {row['scorer']}, {row['ood_set']}, seed {row['seed']}; give the results of one recipe only"
+                f"two networks for {', '.join(key[:3])}, seed {key[3]}; give the results of one recipe only"
             )
         for metric in metrics:
             found.setdefault((*key[:3], metric), {})[key[3]] = 100 * float(row[metric])
             if metric == "id_accuracy":  # the network's, whatever the score and set
-                found.setdefault((row["method"], "", "", metric), {})[key[3]] = 100 * float(row[metric])
+                found.setdefault((key[0], "", "", metric), {})[key[3]] = 100 * float(row[metric])
     return found
 
 
@@ -127,6 +115,7 @@ def join(
         part = [cell for cell in printed if cell["id_set"] == id_set]
         metrics = tuple(dict.fromkeys(cell["metric"] for cell in part))
         sets = tuple(name for name in dict.fromkeys(cell["ood_set"] for cell in part) if name != AVERAGE)
+        behind = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
         ours = ours_by_cell(rows, id_set, backbone, metrics)
         names = tuple(dict.fromkeys((cell["printed"], cell["method"], cell["scorer"]) for cell in part))
         more = tuple((EXTRA, *pair) for pair in extra if any(key[:2] == pair for key in ours))
@@ -134,19 +123,12 @@ def join(
         for row in (*names, *more):
             mine = {(c["ood_set"], c["metric"]): c for c in part if (c["printed"], c["method"], c["scorer"]) == row}
             for metric in metrics:
-                for name in sets:
-                    cells[row, name, metric] = one_cell(
-                        mine.get((name, metric)), ours.get((*row[1:], name, metric), {})
-                    )
+                found = {name: ours.get((*row[1:], name, metric), {}) for name in (*sets, *behind)}
+                columns = [one_cell(mine.get((name, metric)), found[name]) for name in sets]
+                cells |= {(row, name, metric): cell for name, cell in zip(sets, columns)}
                 if (AVERAGE, metric) in mine or sets and sets != ("",):
-                    cells[row, AVERAGE, metric] = average_cell(
-                        mine.get((AVERAGE, metric)),
-                        [cells[row, name, metric] for name in sets],
-                        row,
-                        metric,
-                        ours,
-                        id_set,
-                    )
+                    unprinted = [found[name] for name in behind]
+                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), columns, unprinted)
         shown = (*sets, AVERAGE) if any(key[1] == AVERAGE for key in cells) else sets
         tables.append(Table(id_set, backbone, (*names, *more), shown, metrics, cells))
     return tables
@@ -157,26 +139,16 @@ def one_cell(printed: dict[str, str] | None, ours: dict[str, float]) -> Cell:
     return Cell(value, tuple(ours[seed] for seed in sorted(ours)), printed["note"] if printed else "")
 
 
-def average_cell(
-    printed: dict[str, str] | None, columns: Sequence[Cell], row, metric: str, ours: dict, id_set: str
-) -> Cell:
-    """Recomputed from the columns; where the paper prints averages alone, its own. Ours needs every column, for the same seeds."""
-    note, value = (printed["note"] if printed else ""), None
+def average_cell(printed: dict[str, str] | None, columns: Sequence[Cell], behind: Sequence[dict[str, float]]) -> Cell:
+    """Recomputed from the columns; where the paper prints averages alone, its own, and ours from the sets `behind` it. Ours needs every
+    column, for the same seeds."""
+    cell = one_cell(printed, {})
+    value, note, values = cell.paper, cell.note, [one_cell(None, seeds).values for seeds in behind]
     if columns:
-        value = (
-            None if any(cell.paper is None for cell in columns) else float(np.mean([cell.paper for cell in columns]))
-        )
-        if value is not None and printed and printed["value"] and abs(float(printed["value"]) - value) > 0.0101:
+        papers, values = [column.paper for column in columns], [column.values for column in columns]
+        value = None if None in papers else float(np.mean(papers))
+        if value is not None and cell.paper is not None and abs(cell.paper - value) > 0.0101:
             note = note or f"printed {printed['value']}"
-        values = [cell.values for cell in columns]
-    else:
-        value = float(printed["value"]) if printed and printed["value"] else None
-        names = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
-        values = [
-            tuple(seeds[seed] for seed in sorted(seeds))
-            for name in names
-            for seeds in [ours.get((*row[1:], name, metric), {})]
-        ]
     whole = values and all(values) and len({len(v) for v in values}) == 1
     return Cell(value, tuple(float(np.mean(seed)) for seed in zip(*values, strict=True)) if whole else (), note)
 
@@ -186,10 +158,6 @@ _CIFAR = ("svhn", "lsun_crop", "lsun_resize", "isun", "textures", "places365")
 BENCHMARKS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet100": ("inaturalist", "sun", "places", "textures")}
 
 
-def set_title(name: str) -> str:
-    return SPECS[name].title if name in SPECS else name
-
-
 def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
     """Header and lines of one metric."""
     header = ["row", "score", "n", *(set_title(name) or NAMES[metric] for name in table.sets)]
@@ -197,14 +165,8 @@ def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
     for row in table.rows:
         n = table.seeds(row)
         said = row[0] if row[0] != EXTRA else f"{row[1]} ({EXTRA})"
-        lines.append(
-            [
-                said,
-                row[2] or "-",
-                str(n) if n else "reported",
-                *(table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets),
-            ]
-        )
+        cells = (table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets)
+        lines.append([said, row[2] or "-", str(n) if n else "reported", *cells])
     return header, lines
 
 
@@ -227,28 +189,22 @@ def as_markdown(tables: Sequence[Table]) -> str:
 
 def as_csv(tables: Sequence[Table]) -> str:
     """One line a cell, all digits, no times: two runs with one seed give the same bytes."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
     plain = lambda value: "" if value is None else repr(value)  # noqa: E731
-    for table in tables:
-        for ((row, method, scorer), name, metric), cell in table.cells.items():
-            numbers = [plain(cell.paper), plain(cell.mean), plain(cell.std), len(cell.values) or "", plain(cell.gap)]
-            writer.writerow([table.id_set, table.backbone, row, method, scorer, name, metric, *numbers, cell.note])
-    return out.getvalue()
+    rows = [
+        (table.id_set, table.backbone, row, method, scorer, name, metric, plain(cell.paper), plain(cell.mean), plain(cell.std),
+         len(cell.values) or "", plain(cell.gap), cell.note)
+        for table in tables for ((row, method, scorer), name, metric), cell in table.cells.items()
+    ]  # fmt: skip
+    return csv_text(COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
 
 
 def as_latex(tables: Sequence[Table]) -> str:
     """A booktabs table for each ID set and metric."""
 
-    def escape(text):
-        return (
-            text.replace("->", r"$\to$")
-            .replace("±", r"$\pm$")
-            .replace("_", r"\_")
-            .replace("&", r"\&")
-            .replace("%", r"\%")
-        )
+    def escape(text: str) -> str:
+        for sign, latex in {"->": r"$\to$", "±": r"$\pm$", "_": r"\_", "&": r"\&", "%": r"\%"}.items():
+            text = text.replace(sign, latex)
+        return text
 
     parts = []
     for table in tables:
@@ -273,7 +229,7 @@ def trained_as(rows: Sequence[dict[str, Any]]) -> str:
         if row["recipe"].startswith("{"):
             recipe = json.loads(row["recipe"])
             long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
-            found.setdefault(row["method"], []).append(f"{row['backbone']} {long}")
+            found.setdefault(method_of(row), []).append(f"{row['backbone']} {long}")
     return (
         "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items())
         if found

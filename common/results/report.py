@@ -1,6 +1,5 @@
 """One HTML page of finished runs: tables, figures, training curves, recipes, provenance, and the most confident mistakes."""
 
-import argparse
 import base64
 import io
 import json
@@ -15,10 +14,11 @@ import torch
 from PIL import Image
 
 from common import checkpoint
-from common.results.rows import read_rows
+from common.results.rows import OWN, method_of, read_rows
 from common.results.style import CYCLE, STYLES, plt
 from common.results.tables import average, averaged, cells, seeds_mean, title
-from common.scoring.sets import Scored
+from common.scoring.network import Inference, Network
+from common.scoring.sets import score_sets, scorer_lines
 
 SHOWN = {"method": "method", "scorer": "score", "ood_set": "OOD set", "fpr95": "FPR95 %", "auroc": "AUROC %", "aupr_in": "AUPR-in %", "aupr_out": "AUPR-out %", "id_accuracy": "ID accuracy %", "n_id": "n ID", "n_ood": "n OOD", "seed": "seed"}  # fmt: skip
 FACTS = ("id_set", "backbone", "precision", "device", "commit", "versions", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "convention")  # fmt: skip
@@ -99,31 +99,19 @@ def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     return out.getvalue()
 
 
-def mistakes(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, list[Mistake]]]:
-    """Of each OOD set of the run's results the images scored most ID, and the ID test images scored most OOD; one pass over at most --limit images a set."""
-    model, facts = checkpoint.load_finished(folder / "checkpoint.pt")
-    scored = Scored(model, facts, [arguments.scorer], arguments)
-    function = scored.fit()[arguments.scorer]
-    names = list(dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"])))
-    load = lambda name: scored.load(name, "test", arguments.limit)  # noqa: E731
-    id_images = load(facts["id_set"])
-    inside = function(scored.features(id_images, scored.needs))
-    shown = [
-        (
-            f"ID images scored most OOD: {title(facts['id_set'])}",
-            chosen(id_images, inside, np.argsort(inside, kind="stable")[:EACH], inside),
-        )
-    ]
-    for name in names:
-        if ":encode=" not in name:
-            images = load(name)
-            scores = function(scored.features(images, scored.needs))
-            shown.append(
-                (
-                    f"OOD images scored most ID: {title(name).rstrip('*')}",
-                    chosen(images, scores, np.argsort(-scores, kind="stable")[:EACH], inside),
-                )
-            )
+def mistakes(folder: Path, scorer: str, how: Inference) -> list[tuple[str, list[Mistake]]]:
+    """Of each OOD set of the run's results the images scored most ID, and the ID test images scored most OOD; one pass over at most `how.limit` images a set."""
+    network = Network.open(folder / "checkpoint.pt", how)
+    names = dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"]))
+    scorers = scorer_lines([scorer], network.id_set, "")
+    scored = network.scored([name for name in names if ":encode=" not in name], scorers.values())
+    raw = {name: values for (*_, name), values in score_sets(scored, scored.fit(scorers)).raw.items()}
+    inside = raw.pop("id")
+    first = chosen(scored.images[network.id_set], inside, np.argsort(inside, kind="stable")[:EACH], inside)
+    shown = [(f"ID images scored most OOD: {title(network.id_set)}", first)]
+    for name, scores in raw.items():
+        most = chosen(scored.images[name], scores, np.argsort(-scores, kind="stable")[:EACH], inside)
+        shown.append((f"OOD images scored most ID: {title(name).rstrip('*')}", most))
     return shown
 
 
@@ -151,15 +139,18 @@ def figure_files(folders: Sequence[Path]) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.png"))]
 
 
-def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
-    """The page of scored runs; `report.html` beside this file says what stands where, and escapes every word."""
+def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
+    """The page of scored runs; `report.html` beside this file says what stands where, and escapes every word.
+
+    `scorer` is that of the gallery, "none" leaves it out.
+    """
     by_run = [read_rows([folder / "results.csv"]) for folder in folders]
-    rows = [row for found in by_run for row in found]
+    rows = [row | {"method": method_of(row), "protocol": OWN} for found in by_run for row in found]
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
     titles = {title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
     curve = curves(folders, names)
-    shown_runs = [pair for pair in zip(names, folders) if arguments.scorer != "none" and _has_gallery(pair[1])]
-    galleries = [(name, mistakes(folder, arguments)) for name, folder in shown_runs]
+    shown_runs = [pair for pair in zip(names, folders) if scorer != "none" and _has_gallery(pair[1])]
+    galleries = [(name, mistakes(folder, scorer, how)) for name, folder in shown_runs]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -169,7 +160,7 @@ def page(folders: Sequence[Path], arguments: argparse.Namespace) -> str:
         stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(rows), columns=list(SHOWN.values()),
         rows=[shown(row) for row in rows], runs=[run_details(*pair) for pair in zip(folders, by_run)], curve=curve,
         figures=[(path.stem.replace("_", " "), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,
-        scorer=arguments.scorer, limit=arguments.limit,
+        scorer=scorer, limit=how.limit,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +11,44 @@ from common.cli.files import write_atomically
 from common.metrics import INTERVALS
 
 COLUMNS = (
-    "method",
-    "scorer",
-    "id_set",
-    "ood_set",
-    "n_id",
-    "n_ood",
-    "fpr95",
-    "auroc",
-    "aupr_in",
-    "aupr_out",
-    "id_accuracy",
-    "convention",
-    "seed",
-    "backbone",
-    "precision",
-    "checkpoint_sha256",
-    "train_data_sha256",
-    "id_data_sha256",
-    "ood_data_sha256",
-    "recipe",
-    "options",
-    "benchmark",
-    "commit",
-    "versions",
-    "device",
-    "seconds",
-)
+    "method", "scorer", "id_set", "ood_set", "protocol", "n_id", "n_ood", "fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy",
+    "convention", "seed", "backbone", "precision", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "ood_data_sha256",
+    "recipe", "options", "benchmark", "commit", "versions", "device", "seconds",
+)  # fmt: skip
+OWN = "own"  # protocol: images reach the network's size as in training
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
+    """A CSV with a header, all digits, the same bytes on any system. Raises ValueError for a row that has another column."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """The numbers of a figure or a table, by the columns of the first row; whole or not at all."""
+    text = csv_text(rows[0], rows)
+    write_atomically(path, lambda part: part.write_text(text))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """All digits, one row a line, written whole or not at all. A row that lacks a part of its provenance is refused."""
-    text = io.StringIO()
     columns = (*COLUMNS, *INTERVALS) if any("auroc_low" in row for row in rows) else COLUMNS
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
     for row in rows:
         missing = [column for column in columns if row.get(column) is None]
         if missing:
             raise UserError(f"a row of results lacks {', '.join(missing)}; it is not written")
-        writer.writerow(row)
-    write_atomically(path, lambda part: part.write_text(text.getvalue()))
+    text = csv_text(columns, rows)
+    write_atomically(path, lambda part: part.write_text(text))
 
 
 def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results."""
+    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results.
+
+    A file from before the column `protocol` was there is read as the network's own.
+    """
     rows: list[dict[str, str]] = []
     for path in paths:
         if not path.is_file():
@@ -64,5 +57,11 @@ def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
             found = list(csv.DictReader(file))
         if not found or "auroc" not in found[0]:
             raise UserError(f"{path} is not a file of results (no column auroc)")
-        rows += found
+        rows += [row | {"protocol": row.get("protocol", OWN)} for row in found]
     return rows
+
+
+def method_of(row: dict[str, Any]) -> str:
+    """The method as tables name it: with its protocol where that is not the network's own, as in `DFB + (via32)`."""
+    protocol = row.get("protocol", OWN)
+    return row["method"] if protocol == OWN else f"{row['method']} ({protocol})"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data import SPECS
+from common.data.specs import title as set_title
+from common.results.rows import method_of
 
 METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
 APART = ("shapes-backgrounds",)  # reported, but not part of an average: both methods train on something near it
@@ -33,12 +34,12 @@ def seeds_mean(values: Sequence[float]) -> str:
 def cells(
     rows: Sequence[dict[str, Any]], metric: str
 ) -> tuple[list[str], list[tuple[str, str]], dict[tuple[str, str, str], list[float]]]:
-    """OOD sets and (method, scorer) lines in order of appearance, and the values of each cell, one a seed."""
+    """OOD sets and (method with its protocol, scorer) lines in order of appearance, and the values of each cell, one a seed."""
     sets = list(dict.fromkeys(row["ood_set"] for row in rows))
-    lines = list(dict.fromkeys((row["method"], row["scorer"]) for row in rows))
+    lines = list(dict.fromkeys((method_of(row), row["scorer"]) for row in rows))
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        values.setdefault((row["method"], row["scorer"], row["ood_set"]), []).append(float(row[metric]))
+        values.setdefault((method_of(row), row["scorer"], row["ood_set"]), []).append(float(row[metric]))
     return sets, lines, values
 
 
@@ -60,11 +61,11 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def title(ood_set: str) -> str:
-    name, _, options = ood_set.partition(":")
+    """A column's name: a set read with options never bears the plain title; what is no part of an average has a star."""
+    _, _, options = ood_set.partition(":")
     if options.startswith("encode="):
         return f"ID as {options.removeprefix('encode=')}*"
-    spec = SPECS.get(name)
-    return (spec.title if spec and not name.startswith("shapes") else name) + ("*" if name in APART else "")
+    return set_title(ood_set) + ("*" if base_name(ood_set) in APART else "")
 
 
 def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
@@ -81,18 +82,14 @@ def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[st
     sets, lines, _ = by_metric[metrics[0]]
     accuracies: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
-        accuracies.setdefault((row["method"], row["scorer"]), {})[row["checkpoint_sha256"]] = float(row["id_accuracy"])
+        line = accuracies.setdefault((method_of(row), row["scorer"]), {})
+        line[row["checkpoint_sha256"]] = float(row["id_accuracy"])
     body = []
     for line in lines:
-        texts = [
-            " / ".join(
-                seeds_mean(by_metric[m][2][(*line, name)]) if (*line, name) in by_metric[m][2] else "-" for m in metrics
-            )
-            for name in sets
-        ]
-        means = [average(by_metric[m][2], line, sets) for m in metrics]
-        mean = " / ".join(seeds_mean(values) if values else "-" for values in means)
-        body.append([*line, *texts, mean, seeds_mean(list(accuracies[line].values()))])
+        values = [[by_metric[m][2].get((*line, name)) for m in metrics] for name in sets]
+        values.append([average(by_metric[m][2], line, sets) for m in metrics])
+        texts = [" / ".join(seeds_mean(seeds) if seeds else "-" for seeds in cell) for cell in values]
+        body.append([*line, *texts, seeds_mean(list(accuracies[line].values()))])
     head = f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
     table = markdown(["method", "score", *map(title, sets), "average", "ID accuracy"], body)
     starred = any(not averaged(name) for name in sets)
@@ -117,9 +114,8 @@ def beside_paper(
     ours: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
         for metric in metrics:
-            ours.setdefault((row["id_set"], row["method"], row["scorer"], row["ood_set"], metric), []).append(
-                float(row[metric])
-            )
+            key = (row["id_set"], method_of(row), row["scorer"], row["ood_set"], metric)
+            ours.setdefault(key, []).append(float(row[metric]))
     lines, backbones = [], set()
     for key in dict.fromkeys(key[:4] for key in ours):
         texts = []
@@ -134,13 +130,6 @@ def beside_paper(
     if not lines:
         return ""
     own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))
-    header = [
-        "method",
-        "score",
-        "OOD set",
-        *(f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap")),
-    ]
-    return (
-        f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n"
-        + markdown(header, lines)
-    )
+    columns = (f"{METRICS[m]} {what}" for m in metrics for what in ("paper", "ours", "gap"))
+    head = f"Beside the printed numbers (paper: {', '.join(sorted(backbones))}; ours: {own}; gap in points)\n\n"
+    return head + markdown(["method", "score", "OOD set", *columns], lines)

@@ -61,20 +61,27 @@ def passes(
     mine = distributed.share(torch.arange(len(images)))[done:]
     if len(mine) == 0:
         return
-    start, quiet = int(mine[0]), not (progress and distributed.is_main())
+    for start, batch in batches(images, batch_size, device, progress and distributed.is_main(), mine):
+        yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+
+
+def batches(
+    images: Any,
+    batch_size: int = 250,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+    rows: Int[Tensor, " rows"] | None = None,
+) -> Iterator[tuple[int, Float[Tensor, "batch 3 height width"]]]:
+    """Images in [0, 1] on the device, a batch at a time, each with the row of its first image. `rows`: consecutive ones [all]."""
+    first, count = (0, len(images)) if rows is None else (int(rows[0]), len(rows))
+    whole = count == len(images)
     with tqdm(
-        total=len(mine), desc=images.name, unit="image", disable=quiet, file=sys.stderr, mininterval=1.0, leave=False
+        total=count, desc=images.name, unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False
     ) as bar:
-        for pixels in (
-            images.batches(batch_size) if len(mine) == len(images) else images.whole_batches(mine, batch_size)
-        ):
-            batch = pixels.to(device, non_blocking=True).float() / 255
-            yield (
-                start,
-                {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()},
-            )
-            start += len(batch)
-            bar.update(len(batch))
+        for pixels in images.batches(batch_size) if whole else images.whole_batches(rows, batch_size):
+            yield first, pixels.to(device, non_blocking=True).float() / 255
+            first += len(pixels)
+            bar.update(len(pixels))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,17 @@ train_labels         images, 0..K-1         (optional, likewise)
 """
 
 import hashlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from common.cli import provenance
 from common.cli.errors import UserError
-from common.scorers.arrays import Features, Head
+from common.metrics import CONVENTION
+from common.scorers.arrays import BASIC, Features, Head
+from common.scoring.sets import Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
 
 
 class OwnArrays:
@@ -42,8 +47,20 @@ class OwnArrays:
         ]
         if not self.ood:
             raise UserError(f"{path} has no array ood_NAME_penultimate; it has: {', '.join(self.arrays)}")
-        self.id = self.features("id")
-        self.train = self.features("train") if "train_penultimate" in self.arrays else None
+
+    def scored(self) -> Scored:
+        """All sets of the file; the digests in their rows are those of the file."""
+        train = self.features("train") if "train_penultimate" in self.arrays else None
+        ood, id_ = {name: self.features(f"ood_{name}") for name in self.ood}, self.features("id")
+        file = dict.fromkeys(
+            ("checkpoint_sha256", "train_data_sha256", "id_data_sha256", "ood_data_sha256"), self.sha256
+        )
+        columns: dict[str, Any] = file | {
+            "id_set": self.path.stem, "id_accuracy": accuracy(id_, len(self.head.bias)), "protocol": "own", "convention": CONVENTION,
+            "seed": "-", "backbone": "-", "precision": str(id_.penultimate.dtype), "recipe": "-", "benchmark": False,
+            "commit": provenance.commit(), "versions": provenance.versions(), "device": "-",
+        }  # fmt: skip
+        return Scored(train, self.head, id_, ood, columns=dict.fromkeys(ood, columns))
 
     def _array(self, name: str, axes: int) -> np.ndarray:
         if name not in self.arrays:
@@ -72,3 +89,14 @@ class OwnArrays:
                 f"{self.path}: {name}_labels must be {len(h)} whole numbers, got {labels.dtype} of shape {labels.shape}"
             )
         return Features(h, logits, labels)
+
+
+def score(path: Path, names: list[str], method: str | None = None, repeats: int = 0) -> Scores:
+    """Every row of a file of features. Of "all" and "papers" the scores that look inside a network are left out, and named on stderr."""
+    scored = OwnArrays(path).scored()
+    scorers = scorer_lines(scorer_names(names), "", method or "own features")
+    inside = lambda scorer: {*scorer.needs, *scorer.train_needs} - {*BASIC, "labels"}  # noqa: E731
+    if names in (["all"], ["papers"]) and (left := [line.scorer for line, made in scorers.items() if inside(made)]):
+        print(f"left out, for they look inside a network: {', '.join(left)}", file=sys.stderr)
+        scorers = {line: made for line, made in scorers.items() if not inside(made)}
+    return score_sets(scored, scored.fit(scorers), repeats)

@@ -329,3 +329,20 @@ def test_a_folder_of_images_is_trained_on_and_scored_as_it_streams(typed, tmp_pa
         tmp_path / "r.csv",
     )
     assert code == 0 and "| LBF " in out, err
+
+
+def test_flags_that_say_how_images_pass_are_refused_where_none_does(typed, tmp_path):
+    path = own_file(tmp_path / "mine.npz")
+    for flag, value in (("--ood", "isun"), ("--limit", 5), ("--cache", tmp_path), ("--precision", "bf16")):
+        refused(typed(evaluate, "--features", path, flag, value), f"{flag} says how images pass")
+    refused(typed(evaluate, "--features", path, "--bootstrap", 7), "bootstrap must be 0 or >= 100, got 7")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.npz"]
+
+
+@pytest.mark.parametrize(("rank", "ran"), [(None, True), ("0", True), ("1", False)])
+def test_what_one_process_draws_the_others_leave_alone(rank, ran, monkeypatch):
+    for name, value in {"RANK": rank, "WORLD_SIZE": rank and "2"}.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    calls = []
+    command(lambda: calls.append(1), alone=True)
+    assert bool(calls) == ran

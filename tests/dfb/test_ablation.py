@@ -41,6 +41,16 @@ def test_results_are_means_over_sets_and_seeds_by_folder_or_file(tmp_path):
     ]
 
 
+def test_a_variant_under_another_protocol_is_a_line_of_its_own(tmp_path):
+    with open(results(tmp_path / "default/results.csv"), "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "scorer", "ood_set", "protocol", "auroc", "id_accuracy"])
+        writer.writerow(["DFB, S_h alone", "energy", "svhn", "own", 0.5, 0.9])
+        writer.writerow(["DFB, S_h alone", "energy", "svhn", "via32", 0.25, 0.75])
+    lines = [line.replace(" ", "") for line in report([tmp_path / "default/results.csv"], ["auroc"]).splitlines()[4:]]
+    assert lines == ["|default|50.00|90.00|", "|default(via32)|25.00|75.00|"]
+
+
 def test_manifests_show_counts_and_the_truth_where_it_is_known(tmp_path):
     counts = {"foreground_share": 0.4, "empty_share": 0.0, "full_share": 0.0, "predicted_differs_share": 0.25}
     files = []

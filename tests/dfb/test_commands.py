@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from common import evaluate as common_evaluate
 from common import pretrain
 from common.checkpoint import load
 from common.cli.errors import command
-from dfb import evaluate, figures, finetune, masks
+from dfb import evaluate, figures, finetune, masks, temperature, tsne
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")
 
@@ -140,7 +143,7 @@ def folder_of_images(tmp_path_factory):
 def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_file(runs, typed, folder_of_images):
     words = (evaluate, runs / "dfb/checkpoint.pt", "--ood", f"folder:{folder_of_images}", "--scorers", "energy", *FEW)
     for protocol in ("native", "via32"):
-        code, _, err = typed(*words, "--protocol", protocol)
+        code, said, err = typed(*words, "--protocol", protocol)
         assert code == 0, err
     sharp = [
         json.loads((runs / f"dfb/diagnostics-{p}.json").read_text())["sharpness_auroc"][f"folder:{folder_of_images}"]
@@ -148,7 +151,8 @@ def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_fil
     ]
     assert sharp[0] > sharp[1]
     rows = list(csv.DictReader((runs / "dfb/results-via32.csv").open()))
-    assert {row["method"] for row in rows} >= {"DFB + (via32)", "DFB - (via32)"}
+    assert {row["protocol"] for row in rows} == {"via32"} and {row["method"] for row in rows} >= {"DFB +", "DFB -"}
+    assert "| DFB + (via32)" in said, "the table names the protocol"
 
 
 @pytest.mark.parametrize("flag, value, said", [
@@ -211,3 +215,81 @@ def test_figures_are_drawn_and_a_network_without_background_is_refused(runs, typ
     assert sorted(path.name for path in (tmp_path / "f").glob("*.png")) == ["attention.png", "masks.png", "scores.png"]
     code, _, err = typed(figures, runs / "pre/checkpoint.pt", *words[2:], "--out", tmp_path / "g")
     assert code == 2 and "has no background class" in err and not (tmp_path / "g").exists()
+
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ("commit", "seconds", "device")
+
+
+def test_two_processes_write_one_file_of_results_with_the_numbers_of_one(runs, typed, tmp_path):
+    """Batches of 16 of each process's 32 images are those of one process's 64, so that nothing may differ."""
+    words = [runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--scorers", "msp", "vim:D=8", "masf"]
+    words += ["--bootstrap", 100, "--batch-size", 16, *FEW]
+    place = lambda name: ["--out", tmp_path / name / "results.csv", "--save-scores", tmp_path / name / "scores.npz"]  # noqa: E731
+    code, _, err = typed(evaluate, *words, *place("one"))
+    assert code == 0, err
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "dfb.evaluate",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *map(str, words + place("two"))], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr.count("Rows with their provenance") == 1, done.stderr
+    assert done.stdout.count("The background logit S_b of each set") == 1
+    one, two = (list(csv.DictReader((tmp_path / name / "results.csv").open())) for name in ("one", "two"))
+    assert len(one) == 4 * (3 + 4 * 3 + 3) + 4 * 2 * bool(any("softplus" in row["method"] for row in one))
+    assert all(row["auroc_low"] <= row["auroc_high"] for row in one), "vanilla rows and DFB's have intervals"
+    assert [{k: v for k, v in row.items() if k not in TEXTS} for row in one] == [
+        {k: v for k, v in row.items() if k not in TEXTS} for row in two
+    ]
+    raw = [np.load(tmp_path / name / "scores.npz") for name in ("one", "two")]
+    assert raw[0].files == raw[1].files and {"vanilla/msp/id", "DFB +/vim:D=8/shapes-noise"} <= set(raw[0].files)
+    assert all(np.array_equal(raw[0][key], raw[1][key]) for key in raw[0].files)
+    assert (tmp_path / "one/diagnostics.json").read_text() == (tmp_path / "two/diagnostics.json").read_text()
+    assert len(list((tmp_path / "two").iterdir())) == 3
+
+
+def test_evaluate_takes_the_words_all_and_papers_and_refuses_few_redraws(runs, typed, tmp_path):
+    words = (evaluate, runs / "dfb/checkpoint.pt", "--ood", "shapes-noise", "--out", tmp_path / "r.csv", *FEW)
+    code, _, err = typed(*words, "--bootstrap", 99)
+    assert code == 2 and err == "error: bootstrap must be 0 or >= 100, got 99\n" and not (tmp_path / "r.csv").exists()
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("common.scoring.sets.PAPER_SCORERS", ("msp", "klm"))
+    code, _, err = typed(*words, "--scorers", "papers")
+    monkey.undo()
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert code == 0 and {row["scorer"] for row in rows if row["method"] == "DFB -"} == {"msp", "klm"}, err
+
+
+def test_temperature_scans_what_it_says_and_offers_no_flag_without_effect(runs, typed, tmp_path):
+    words = (
+        temperature,
+        runs / "dfb/checkpoint.pt",
+        "--vanilla",
+        runs / "pre/checkpoint.pt",
+        "--scorers",
+        "energy",
+        *FEW,
+    )
+    code, out, err = typed(*words, "--ood", "shapes-noise", "--out", tmp_path, "--logit-combine", "none")
+    assert code == 0, err
+    rows = list(csv.DictReader((tmp_path / "temperature.csv").open()))
+    assert len(rows) == 3 * 9 and {row["T"] for row in rows} == {str(t / 2) for t in range(2, 11)}
+    assert len({row["auroc"] for row in rows if row["sign"] == "plus"}) == 1, "with none, T divides nothing"
+    for flag in (["--bootstrap", 100], ["--save-scores", "s.npz"], ["--temperature", 2]):
+        code, _, err = typed(*words, *flag)
+        assert code == 2 and "unrecognized arguments" in err
+
+
+def test_t_sne_says_the_distance_score_of_both_networks(runs, typed, tmp_path):
+    words = (tsne, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--ood", "shapes-noise")
+    code, out, err = typed(*words, "--limit", 64, "--out", tmp_path, "--quiet", "--device", "cpu")
+    assert code == 0 and (tmp_path / "t-sne-dfb.png").is_file(), err

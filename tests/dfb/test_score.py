@@ -183,5 +183,5 @@ def test_bad_input_is_refused():
         UserError, match="fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for KNN"
     ):
         JointScorer("knn", fg_logits="all")
-    with pytest.raises(UserError, match="sign two_sided, branch softmax needs features of ID training images"):
+    with pytest.raises(UserError, match="JointScorer needs features of in-distribution training images: logits"):
         JointScorer("msp", sign="two_sided").fit(None, None)

@@ -1,0 +1,105 @@
+"""A finished network and how images pass through it: names of sets in, features with their provenance out."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common import checkpoint, data
+from common.backbones.classifier import Classifier
+from common.cli import provenance
+from common.cli.device import pick_device
+from common.cli.errors import UserError
+from common.data.transforms import Transform, transform_from_facts
+from common.metrics import CONVENTION
+from common.scorers.arrays import Features, Head
+from common.scorers.base import Scorer
+from common.scoring.cache import FeatureCache
+from common.scoring.sets import Scored, accuracy
+from common.training import distributed
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How images pass, each field as the flag of its name (common.cli.flags). `data`: folder of the sets; `limit`: images of each test set."""
+
+    data: Path = Path("data")
+    device: str = "auto"
+    batch_size: int = 250
+    precision: str = "float32"
+    cache: Path | None = None
+    limit: int | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.batch_size >= 1:
+            raise UserError(f"batch-size must be >= 1, got {self.batch_size}")
+
+
+class Network:
+    """A checkpoint's network on its device: the source of every feature that is scored. Creating one joins torchrun's group, where there is one.
+
+    `transform`: what brings images to the network's size, if not the checkpoint's own.
+    """
+
+    def __init__(self, model: Classifier, facts: dict[str, Any], how: Inference, transform: Transform | None = None):
+        self.device = distributed.start(pick_device(how.device))
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
+        self.model, self.facts, self.how = model.to(self.device).eval(), facts, how
+        self.saved = self.model  # with all rows of its head; `model` may be a view of it
+        self.model.bf16 = how.precision == "bf16"
+        self.transform = transform or transform_from_facts(facts)
+        self.cache = FeatureCache(how.cache)
+
+    @classmethod
+    def open(cls, path: Path, how: Inference) -> "Network":
+        """Of a finished checkpoint. Raises UserError for another file."""
+        return cls(*checkpoint.load_finished(path), how)
+
+    @property
+    def id_set(self) -> str:
+        return self.facts["id_set"]
+
+    def load(self, name: str, split: str = "test", limit: int | None = None) -> Any:
+        return data.load(name, split, root=self.how.data, transform=self.transform, limit=limit)
+
+    def features(self, images: Any, needs: Iterable[str] = ()) -> Features:
+        """One pass over a set. Over several processes each passes its share, and rank 0 alone gets all."""
+        how = {"batch_size": self.how.batch_size, "device": self.device, "progress": not self.how.quiet}
+        return self.cache.get(self.model, images, sorted(needs), **how)
+
+    def scored(self, ood: Iterable[str], scorers: Iterable[Scorer]) -> Scored | None:
+        """All that `scorers` need of the ID training images (passed only if one looks at them), of the ID test set and of the sets `ood`.
+
+        Over several processes all pass their share, and rank 0 alone scores: the others get None. Raises UserError for data that is missing,
+        before any pass.
+        """
+        scorers = list(scorers)
+        needs, train_needs = ({n for s in scorers for n in getattr(s, which)} for which in ("needs", "train_needs"))
+        images = {name: self.load(name, limit=self.how.limit) for name in (*ood, self.id_set)}
+        training = self.load(self.id_set, "train", self.facts["limit"]) if train_needs else None
+        train = self.features(training, train_needs) if train_needs else None
+        id_features = self.features(images[self.id_set], needs)
+        passed = {name: self.features(images[name], needs) for name in images if name != self.id_set}
+        head = Head.of(self.saved)
+        return Scored(train, head, id_features, passed, images) if distributed.is_main() else None
+
+    def with_provenance(self, scored: Scored, protocol: str = "own") -> Scored:
+        """The same with the columns that say where its rows come from. `protocol`: how images reached the network's size."""
+        id_images = scored.images[self.id_set]
+        shared = {
+            "id_set": self.id_set, "protocol": protocol, "convention": CONVENTION, "seed": self.facts["seed"],
+            "id_accuracy": accuracy(scored.id, self.model.classes), "backbone": self.model.name,
+            "precision": "bf16" if self.model.bf16 else "float32", "checkpoint_sha256": checkpoint.weights_digest(self.saved),
+            "train_data_sha256": self.facts["train_data_sha256"], "id_data_sha256": id_images.digest,
+            "recipe": json.dumps(self.facts["recipe"], sort_keys=True), "commit": provenance.commit(),
+            "versions": provenance.versions(), "device": provenance.hardware(self.device),
+        }  # fmt: skip
+        own = {
+            name: {"ood_data_sha256": images.digest, "benchmark": images.facts.get("benchmark", False)}
+            for name, images in scored.images.items()
+        }
+        return replace(scored, columns={name: shared | own[name] for name in scored.ood})

@@ -1,0 +1,55 @@
+"""Rows are written whole with their provenance, and read with a protocol."""
+
+import csv
+
+import pytest
+
+from common.cli.errors import UserError
+from common.results.rows import COLUMNS, csv_text, method_of, read_rows, write_csv, write_rows
+
+ROW = dict.fromkeys(COLUMNS, "x") | {"auroc": 1 / 3, "protocol": "via32"}
+
+
+def test_all_digits_are_kept_and_a_row_that_lacks_something_is_refused(tmp_path):
+    write_rows(tmp_path / "r.csv", [ROW])
+    (row,) = read_rows([tmp_path / "r.csv"])
+    assert float(row["auroc"]) == 1 / 3 and row["protocol"] == "via32" and tuple(row) == COLUMNS
+    for column in ("checkpoint_sha256", "protocol"):
+        with pytest.raises(UserError, match=f"a row of results lacks {column}; it is not written"):
+            write_rows(tmp_path / "s.csv", [ROW, {name: value for name, value in ROW.items() if name != column}])
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_intervals_are_columns_where_one_row_has_them(tmp_path):
+    whole = ROW | {"fpr95_low": 0.1, "fpr95_high": 0.2, "auroc_low": 0.3, "auroc_high": 0.4}
+    write_rows(tmp_path / "r.csv", [whole])
+    assert read_rows([tmp_path / "r.csv"])[0]["auroc_high"] == "0.4"
+    with pytest.raises(UserError, match="lacks fpr95_low"):
+        write_rows(tmp_path / "r.csv", [whole, ROW])
+
+
+def test_a_file_from_before_the_protocol_is_read_as_the_networks_own(tmp_path):
+    (tmp_path / "old.csv").write_text("method,auroc\nDFB +,0.5\n")
+    (row,) = read_rows([tmp_path / "old.csv"])
+    assert row == {"protocol": "own", "method": "DFB +", "auroc": "0.5"} and method_of(row) == "DFB +"
+
+
+def test_a_method_is_named_with_a_protocol_that_is_not_its_own():
+    assert method_of({"method": "DFB +", "protocol": "via32"}) == "DFB + (via32)"
+    assert method_of({"method": "DFB +", "protocol": "own"}) == method_of({"method": "DFB +"}) == "DFB +"
+
+
+def test_what_is_missing_or_no_file_of_results_is_named(tmp_path):
+    with pytest.raises(UserError, match="no results at"):
+        read_rows([tmp_path / "none.csv"])
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="is not a file of results"):
+        read_rows([tmp_path / "other.csv"])
+
+
+def test_numbers_of_a_figure_are_written_by_the_columns_of_the_first_row(tmp_path):
+    write_csv(tmp_path / "n.csv", [{"b": 0.1 + 0.2, "a": None}, {"a": "x,y", "b": 1}])
+    assert (tmp_path / "n.csv").read_text() == 'b,a\n0.30000000000000004,\n1,"x,y"\n'
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        csv_text(["a"], [{"b": 1}])
+    assert list(csv.DictReader((tmp_path / "n.csv").open()))[1] == {"b": "1", "a": "x,y"}
