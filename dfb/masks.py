@@ -245,13 +245,13 @@ def write_masks(
     transform = transform_from_facts(facts)
     if arguments.image_size:
         transform = replace(transform, size_px=arguments.image_size, resize_px=None)
-    arguments.limit = arguments.limit or facts["limit"]
-    images = training_images(facts["id_set"], transform, arguments)
+    limit = arguments.limit or facts["limit"]
+    images = training_images(facts["id_set"], transform, root=arguments.data, limit=limit)
     if arguments.score_against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {
         "checkpoint_sha256": weights, "data": images.name, "data_sha256": images.digest, "classes": model.classes - facts.get("extra_classes", 0),
-        "transform": transform.facts(), "limit": arguments.limit, "recipe": as_plain(recipe), "precision": arguments.precision,
+        "transform": transform.facts(), "limit": limit, "recipe": as_plain(recipe), "precision": arguments.precision,
     }  # fmt: skip
     size, maker = tuple(images.size_px), Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)
     made = make_masks(

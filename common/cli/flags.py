@@ -1,7 +1,8 @@
-"""What every training command shares: its flags for data, output, device and seed, and the images it trains on."""
+"""Flags that commands share: data, output, device, seed."""
 
 import argparse
 import os
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 
@@ -65,3 +66,21 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_data_argument(parser)
     add_device_argument(parser)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a training run lives, not what it is: the values of `add_run_arguments`."""
+
+    out: Path
+    data: Path
+    seed: int = 0
+    limit: int | None = None
+    on_corrupt: str = "stop"
+    save_every: float = 60.0
+    device: str = "auto"
+    quiet: bool = False
+
+
+def run_options(arguments: argparse.Namespace) -> RunOptions:
+    return RunOptions(**{field.name: getattr(arguments, field.name) for field in fields(RunOptions)})

@@ -3,7 +3,6 @@
 A name is `NAME` or `NAME:option=value,option=value`; `folder:PATH` is any folder of images; names that begin with "shapes" are generated.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -479,15 +478,11 @@ def _load_shapes(name: str, split: str, transform: Transform | None, limit: int 
     )
 
 
-def training_images(id_set: str, transform: Transform, arguments: argparse.Namespace):
+def training_images(
+    id_set: str, transform: Transform, *, root: Path, limit: int | None = None, on_corrupt: str = "stop"
+) -> Images | FolderImages:
     """The ID training set. Raises UserError where it is missing or has no labels."""
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UserError(f"limit must be >= 1, got {arguments.limit}")
-    images = load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
+    images = load(id_set, "train", root=root, transform=transform, limit=limit)
     if images.labels is None:
         raise UserError(f"{id_set} has no labels; training needs them")
-    return (
-        replace(images, on_corrupt=getattr(arguments, "on_corrupt", "stop"))
-        if isinstance(images, FolderImages)
-        else images
-    )
+    return replace(images, on_corrupt=on_corrupt) if isinstance(images, FolderImages) else images
