@@ -11,7 +11,7 @@ from common.training.augment import Augmentation
 from common.training.placement import JointAugmentation
 
 sys.path.insert(0, str(Path(__file__).parent))
-import plain_augment  # noqa: E402
+import plain_augment
 
 WAYS = {
     "pad": Augmentation(),

@@ -3,17 +3,23 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from common.backbones import build
-from common.checkpoint import load, load_training, weights_digest
+from common.checkpoint import load, load_finished, load_objective_state, load_training, weights_digest
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.data import shapes
+from common.data.folders import FolderImages
+from common.data.transforms import Transform, transform_from_facts
 from common.objectives.cross_entropy import CrossEntropy
-from common.training.engine import Log, fit
+from common.training.batches import Batches
+from common.training.engine import fit
+from common.training.log import Log
 from common.training.objective import Objective, ratio
 from common.training.recipe import TrainRecipe, learning_rate_factor
 
@@ -51,6 +57,40 @@ def test_a_run_writes_recipe_log_and_checkpoint(tmp_path, images):
     assert [line["lr"] for line in lines] == pytest.approx([0.05, 0.005])
 
 
+def test_a_finished_run_has_every_fact_that_readers_need_without_being_told(tmp_path, images):
+    train(tmp_path, images, replace(RECIPE, steps=1), seed=4)
+    facts = load_finished(tmp_path / "checkpoint.pt")[1]
+    assert (facts["method"], facts["id_set"], facts["seed"]) == ("CrossEntropy", "shapes", 4)
+    assert (
+        facts["classes"] == list(images.classes)
+        and transform_from_facts(facts).facts() == Transform(48, "none").facts()
+    )
+    with pytest.raises(UserError, match="checkpoint.pt: the fact classes must be list"):
+        train(tmp_path / "no", images, facts={"classes": "circle"})
+    assert not (tmp_path / "no").exists()
+
+
+def test_two_views_of_a_streamed_set_are_two_crops(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    files = tuple(sorted(tmp_path.iterdir()))
+    streamed = FolderImages("mine", files, tuple(f.name for f in files), Transform(48), torch.arange(8), workers=0)
+
+    class Two(Objective):
+        views = 2
+
+    recipe = TrainRecipe(crop="resized", flip=False, batch_size=4)
+    batches = [list(Batches(streamed, Two(), recipe, 0, CPU).of_epoch(epoch, 0, 2)) for epoch in (0, 0, 1)]
+    first = batches[0][0]
+    assert first.images.shape == (2, 4, 3, 48, 48) and first.labels.tolist() == first.index.tolist()
+    assert all(not torch.equal(*first.images[:, row]) for row in range(4))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(batches[0], batches[1]))
+    later = torch.cat([batch.images for batch in batches[2]], 1), torch.cat([batch.index for batch in batches[2]])
+    row = later[1].tolist().index(int(first.index[0]))
+    assert not torch.equal(later[0][0, row], first.images[0, 0]), "another epoch, another crop"
+
+
 class Killed(Exception):
     pass
 
@@ -83,6 +123,8 @@ def test_killed_and_resumed_ends_with_the_tensors_of_an_undisturbed_run(tmp_path
     again = StopsAt(None)
     resumed = train(tmp_path / "killed", images, recipe, again, save_every_s=0.0)
     assert weights_digest(resumed) == weights_digest(whole)
+    seen = [load_objective_state(tmp_path / name / "checkpoint.pt")["seen"] for name in ("whole", "killed")]
+    assert torch.equal(*seen) and seen[0] > 0
     numbers = [
         [
             {k: v for k, v in json.loads(line).items() if k != "seconds"}
@@ -180,6 +222,10 @@ def test_an_objective_with_two_views_a_head_and_prototypes_fits(tmp_path, images
     weight = objective.project.weight.clone()
     train(tmp_path, images, objective=objective)
     assert not torch.equal(weight, objective.project.weight) and (objective.prototypes != 0.1).any()
+    kept, again = load_objective_state(tmp_path / "checkpoint.pt"), Prototypes()
+    train(tmp_path, images, objective=again)  # finished already
+    for name, tensor in objective.state_dict().items():
+        assert torch.equal(kept[name], tensor) and torch.equal(again.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize(
