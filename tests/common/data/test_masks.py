@@ -1,4 +1,4 @@
-"""Masks as bits on disk, and masks that stay on their images when both are scaled, mirrored and cut."""
+"""Masks as bits on disk, and masks that stay on their images when both are scaled, mirrored and cut (common/training/placement.py)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The registry METHODS and the command over it: an objective of one's own is one file, and the suite's next one is one file and one line."""
+"""The registry METHODS and the command over it (common/training/command.py, method.py, start.py): an objective of one's own is one file, and the suite's next one is one file and one line."""
 
 import sys
 from dataclasses import dataclass

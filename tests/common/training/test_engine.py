@@ -3,10 +3,8 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from common.backbones import build
@@ -14,13 +12,10 @@ from common.checkpoint import load, load_finished, load_objective_state, load_tr
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.data import shapes
-from common.data.folders import FolderImages
 from common.data.transforms import Transform, transform_from_facts
 from common.objectives.cross_entropy import CrossEntropy
-from common.training.batches import Batches
 from common.training.engine import fit
-from common.training.log import Log
-from common.training.objective import Objective, ratio
+from common.training.objective import Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
 
 CPU = torch.device("cpu")
@@ -68,27 +63,6 @@ def test_a_finished_run_has_every_fact_that_readers_need_without_being_told(tmp_
     with pytest.raises(UserError, match="checkpoint.pt: the fact classes must be list"):
         train(tmp_path / "no", images, facts={"classes": "circle"})
     assert not (tmp_path / "no").exists()
-
-
-def test_two_views_of_a_streamed_set_are_two_crops(tmp_path):
-    rng = np.random.default_rng(0)
-    for k in range(8):
-        Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
-    files = tuple(sorted(tmp_path.iterdir()))
-    streamed = FolderImages("mine", files, tuple(f.name for f in files), Transform(48), torch.arange(8), workers=0)
-
-    class Two(Objective):
-        views = 2
-
-    recipe = TrainRecipe(crop="resized", flip=False, batch_size=4)
-    batches = [list(Batches(streamed, Two(), recipe, 0, CPU).of_epoch(epoch, 0, 2)) for epoch in (0, 0, 1)]
-    first = batches[0][0]
-    assert first.images.shape == (2, 4, 3, 48, 48) and first.labels.tolist() == first.index.tolist()
-    assert all(not torch.equal(*first.images[:, row]) for row in range(4))
-    assert all(torch.equal(a.images, b.images) for a, b in zip(batches[0], batches[1]))
-    later = torch.cat([batch.images for batch in batches[2]], 1), torch.cat([batch.index for batch in batches[2]])
-    row = later[1].tolist().index(int(first.index[0]))
-    assert not torch.equal(later[0][0, row], first.images[0, 0]), "another epoch, another crop"
 
 
 class Killed(Exception):
@@ -247,17 +221,6 @@ def test_the_schedule_has_its_values(recipe, factors):
 def test_lbf_fine_tuning_falls_at_epoch_15_of_30():
     steps = [learning_rate_factor(TrainRecipe(drops=(0.5,)), epoch * 390, 30 * 390) for epoch in (14, 15)]
     assert steps == pytest.approx([1, 0.1])
-
-
-def test_logged_shares_are_divided_over_the_epoch_not_per_step():
-    log = Log()
-    log.add({"loss": torch.tensor(1.0), "share": ratio(torch.tensor(1.0), 2)})
-    log.add({"loss": torch.tensor(3.0), "share": ratio(torch.tensor(0.0), 6)})
-    log.add({"loss": torch.tensor(2.0), "share": ratio(torch.tensor(0.0), 0)})
-    assert log.means() == {"loss": 2.0, "share": 0.125}
-    empty = Log()
-    empty.add({"norm": ratio(torch.tensor(0.0), 0)})
-    assert empty.means() == {"norm": None}
 
 
 @pytest.mark.parametrize(
