@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from common import checkpoint
 from common.backbones import build
 from common.backbones.classifier import Classifier
-from common.cli import flags
 from common.cli.errors import UserError, command
-from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick, switch
-from common.data.datasets import training_images
+from common.cli.recipes import choice, number, numbers, switch
 from common.data.masks import IGNORE, StoredMasks, check_masks, read_masks, true_masks
-from common.data.transforms import Transform, transform_from_facts
-from common.training.distributed import device_of
-from common.training.engine import fit
+from common.data.transforms import Transform
+from common.training import command as training
+from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
-from common.training.placement import JointAugmentation, draw_placement, place_images, place_masks
-from common.training.recipe import TrainRecipe, prepare_recipe
-from common.training.seeds import derive
+from common.training.placement import JointAugmentation
+from common.training.recipe import TrainRecipe
+from common.training.seeds import seeded
 from dfb.dense import dense_loss
 
 
@@ -120,38 +118,24 @@ PRESETS = {
 class DFB(Objective):
     """Pixel cross-entropy over K classes and background (Eq. 3), the masks augmented with their images."""
 
-    whole_images = True
+    Recipe = DFBRecipe
     extra_classes = 1
 
     def __init__(self, recipe: DFBRecipe, masks: StoredMasks):
-        super().__init__()
-        self.recipe, self.stored = recipe, masks
-
-    def augment(
-        self,
-        pixels: UInt8[Tensor, "batch 3 height width"],
-        index: Int64[Tensor, " batch"],
-        how: JointAugmentation,
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, "batch height width"]]:
-        """Images in [0, 1] and, under the same placement, 1 foreground, 0 background, IGNORE padding."""
-        if self.stored.bits.device != pixels.device:
-            self.stored = self.stored.to(pixels.device)
-        masks = self.stored.rows(index)
-        empty = ~masks.flatten(1).any(1)
-        if self.recipe.empty_mask == "whole_image":
-            masks = masks | empty[:, None, None]
-        place = draw_placement(len(pixels), tuple(pixels.shape[-2:]), how, generator)
-        placed = place_masks(masks, place)
-        if self.recipe.empty_mask == "drop":
-            placed = placed.masked_fill(empty[:, None, None], IGNORE)
-        return place_images(pixels.float() / 255, place), placed
+        super().__init__(recipe)
+        empty = (masks.bits == 0).all(1)
+        if recipe.empty_mask == "whole_image":
+            masks = replace(masks, bits=masks.bits.masked_fill(empty[:, None], 255))
+        self.masks = masks
+        left_out = empty & (recipe.empty_mask == "drop")
+        self.register_buffer("left_out", left_out, persistent=False)  # follows from the masks
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         local = model.local_logits(model.feature_map(batch.flat))
-        targets = pixel_targets(batch.masks, batch.labels, model.classes - 1)
+        placed = batch.flat_masks.masked_fill(self.left_out[batch.index.to(local.device)][:, None, None], IGNORE)
+        targets = pixel_targets(placed, batch.labels, model.classes - 1)
         loss = dense_loss(local, targets, align_corners=self.recipe.align_corners, reduction=self.recipe.loss_reduction)
-        return loss, {"pixel_ce": loss.detach()} | dense_numbers(local.detach(), batch.masks, batch.labels)
+        return loss, {"pixel_ce": loss.detach()} | dense_numbers(local.detach(), placed, batch.labels)
 
 
 def pixel_targets(
@@ -180,58 +164,20 @@ def dense_numbers(
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    lines = [
-        f"  {n:12} {f'{r.steps} steps' if r.steps else f'{r.epochs} epochs'}, lr {r.lr:g}, batch {r.batch_size}, start {r.stage2_init}"
-        for n, r in PRESETS.items()
-    ]
-    made = argparse.ArgumentParser(
-        prog="python -m dfb.finetune",
-        description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines),
-        formatter_class=flags.formatter,
-    )
-    made.add_argument("checkpoint", type=Path, help="the finished checkpoint that made the masks (stage 1)")
-    made.add_argument(
-        "--masks",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="the folder dfb.masks wrote; required with --pixel-labels pseudo",
-    )
-    made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
-    made.add_argument(
-        "--weights",
-        default=None,
-        metavar="FILE",
-        help="with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]",
-    )
-    flags.add_run_arguments(made)
-    add_arguments(made, DFBRecipe)
-    return made
-
-
 def dense_network(
     stage1: Classifier, start: dict[str, Any], recipe: DFBRecipe, weights: str | None, seed: int
 ) -> Classifier:
     """A network with K+1 outputs, its body and head started as the recipe says. Raises UserError where there are no weights to start from."""
-    backbone, classes = stage1.name, stage1.classes
-    if recipe.stage2_init == "in21k":
-        if (
-            weights is None and start["method"] == "pre-trained" and start["start"] != "from scratch"
-        ):  # other methods name a network there, no file
-            weights = start["start"]
-        if weights is None:
+    classes, from_weights = stage1.classes, recipe.stage2_init == "in21k"
+    if from_weights and weights is None:
+        if start["method"] != "pre-trained" or start["start"] == "from scratch":  # others name a network there, no file
             raise UserError(
                 "stage2_init in21k needs weights, and stage 1 names none it began with; give --weights FILE, or --stage2-init stage1"
             )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "initialisation"))
-        model = build(
-            backbone,
-            classes + 1,
-            weights=weights if recipe.stage2_init == "in21k" else None,
-            output_stride=recipe.output_stride,
-        )
+        weights = start["start"]
+    outputs, body = classes + DFB.extra_classes, weights if from_weights else None
+    with seeded(seed, "initialisation"):
+        model = build(stage1.name, outputs, weights=body, output_stride=recipe.output_stride)
     model.body.requires_grad_(recipe.body == "trained")
     model.normalise.load_state_dict(stage1.normalise.state_dict())
     if recipe.stage2_init == "stage1":
@@ -254,47 +200,53 @@ def other_masks(images: Any, which: str) -> StoredMasks:
     )
 
 
-def images_and_masks(
-    start: dict[str, Any], recipe: DFBRecipe, stage1: Classifier, arguments: argparse.Namespace
-) -> tuple[Any, StoredMasks]:
+def images_and_masks(given: Given) -> tuple[Any, StoredMasks]:
     """The training images at the masks' size, and masks that belong to them and to this stage-1 network, or a UserError."""
-    arguments.limit = arguments.limit or start["limit"]
-    if recipe.pixel_labels != "pseudo":
-        images = training_images(start["id_set"], transform_from_facts(start), arguments)
-        return images, other_masks(images, recipe.pixel_labels)
-    if arguments.masks is None:
+    if given.recipe.pixel_labels != "pseudo":
+        images = given.images()
+        return images, other_masks(images, given.recipe.pixel_labels)
+    if given.own["masks"] is None:
         raise UserError("--masks DIR is required with pixel_labels pseudo; make it with python -m dfb.masks")
-    masks = read_masks(arguments.masks)
-    images = training_images(start["id_set"], Transform(**masks.manifest["transform"]), arguments)
-    check_masks(masks, images, checkpoint.weights_digest(stage1), stage1.classes)
+    masks = read_masks(given.own["masks"])
+    images = given.images(Transform(**masks.manifest["transform"]))
+    check_masks(masks, images, checkpoint.weights_digest(given.start), given.start.classes)
     return images, masks
 
 
-def main() -> None:
-    arguments = parser().parse_args()
-    stage1, start = checkpoint.load_finished(arguments.checkpoint)
-    if start.get("extra_classes"):
+def begin(given: Given) -> Training:
+    """Images and masks, and a network with one output more than stage 1. Raises UserError for a stage 1 that has it already."""
+    stage1, start, weights = given.start, given.start_facts, given.own["weights"]
+    if start["extra_classes"]:
         raise UserError(
-            f"{arguments.checkpoint} has a background class already; start from the network that made the masks"
+            f"{given.own['checkpoint']} has a background class already; start from the network that made the masks"
         )
-    preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = device_of(arguments)
-    recipe = prepare_recipe(from_arguments(arguments, preset), device)
-    images, masks = images_and_masks(start, recipe, stage1, arguments)
-    recipe = replace(recipe, masks_sha256=masks.digest)
-    model = dense_network(stage1, start, recipe, arguments.weights, arguments.seed)
-    transform = masks.manifest.get("transform", start["transform"])
+    images, masks = images_and_masks(given)
+    recipe = replace(given.recipe, masks_sha256=masks.digest)
     facts = {
-        "method": "DFB", "extra_classes": 1, "id_set": start["id_set"], "classes": start["classes"], "transform": transform, "data_facts": start["data_facts"],
-        "preset": arguments.preset or start["id_set"], "limit": arguments.limit, "start": arguments.weights or start["start"],
+        "transform": masks.manifest.get("transform", start["transform"]), "start": weights or start["start"],
         "stage1_sha256": checkpoint.weights_digest(stage1), "stage1_recipe": start["recipe"], "stage1_seed": start["seed"],
         "masks": masks.digest, "mask_recipe": masks.manifest["recipe"], "mask_counts": masks.manifest["counts"],
     }  # fmt: skip
-    fit(
-        model, DFB(recipe, masks), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
-        facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
-    )  # fmt: skip
-    print(arguments.out / "checkpoint.pt")
+    model = dense_network(stage1, start, recipe, weights, given.run.seed)
+    return Training(model, DFB(recipe, masks), images, recipe, facts)
+
+
+def add_stage_arguments(parser: argparse.ArgumentParser) -> None:
+    masks = "the folder dfb.masks wrote; required with --pixel-labels pseudo"
+    parser.add_argument("--masks", type=Path, default=None, metavar="DIR", help=masks)
+    weights = "with stage2-init in21k: weights of the body, as for common.pretrain [those stage 1 began with]"
+    parser.add_argument("--weights", default=None, metavar="FILE", help=weights)
+
+
+METHOD = Method("DFB", DFB, PRESETS, begin=begin, from_checkpoint=True, add_arguments=add_stage_arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    return training.parser((METHOD,), "dfb.finetune", __doc__)
+
+
+def main() -> None:
+    training.main(parser(), (METHOD,))
 
 
 if __name__ == "__main__":

@@ -75,80 +75,59 @@ PRESETS = {
 }
 
 
+AGAINST = ("truth", "tiny-imagenet-boxes")
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m dfb.masks",
         description=__doc__ + "\npresets: " + ", ".join(PRESETS),
         formatter_class=flags.formatter,
     )
-    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
-    made.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="folder of the masks; without it boxes are scored and nothing is written",
-    )
-    made.add_argument("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
-    made.add_argument(
-        "--image-size",
-        type=int,
-        default=None,
-        metavar="PX",
-        help="side of images and masks, in pixels; dense training takes it over [the checkpoint's]",
-    )
-    made.add_argument(
-        "--limit",
-        type=int,
-        default=None,
-        metavar="N",
-        help="the class-balanced N training images of this limit [the checkpoint's]",
-    )
-    made.add_argument(
-        "--score-against",
-        default=None,
-        metavar="WHAT",
-        help='"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)',
-    )
-    made.add_argument("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
-    made.add_argument(
-        "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
-    )
+    add = made.add_argument
+    add("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
+    out = "folder of the masks; without it boxes are scored and nothing is written"
+    add("--out", type=Path, default=None, metavar="DIR", help=out)
+    add("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
+    size = "side of images and masks, in pixels; dense training takes it over [the checkpoint's]"
+    add("--image-size", type=int, default=None, metavar="PX", help=size)
+    limit = "the class-balanced N training images of this limit [the checkpoint's]"
+    add("--limit", type=int, default=None, metavar="N", help=limit)
+    against = '"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)'
+    add("--score-against", default=None, metavar="WHAT", help=against)
+    add("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
+    add("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
     add_arguments(made, MaskRecipe)
     return made
 
 
+@dataclass(frozen=True)
+class Source:
+    """The network that masks are made of, and how images pass it."""
+
+    model: Classifier
+    facts: dict[str, Any]
+    weights: str  # digest of the checkpoint
+    recipe: MaskRecipe
+    precision: str
+    device: torch.device
+    batch_size: int
+    data: Path
+    progress: bool
+
+
 class Maker:
     """Attention and masks of the images of one set, by rows."""
 
-    def __init__(
-        self,
-        model: Classifier,
-        images: Any,
-        recipe: MaskRecipe,
-        device: torch.device,
-        batch_size: int,
-        progress: bool = True,
-    ):
-        self.model, self.images, self.recipe, self.device, self.batch_size = (
-            model.to(device).eval(),
-            images,
-            recipe,
-            device,
-            batch_size,
-        )
-        self.made, self.seconds = 0, 0.0
+    def __init__(self, source: Source, images: Any):
+        self.model, self.recipe, self.device = source.model.to(source.device).eval(), source.recipe, source.device
+        self.images, self.batch_size, self.made, self.seconds = images, source.batch_size, 0, 0.0
         self.bar = tqdm(
-            total=len(images),
-            desc="masks",
-            unit="image",
-            disable=not progress,
-            file=sys.stderr,
-            mininterval=1.0,
+            total=len(images), desc="masks", unit="image", disable=not source.progress, file=sys.stderr, mininterval=1.0,
             leave=False,
-        )
+        )  # fmt: skip
 
     def __call__(self, rows: Tensor) -> dict[str, np.ndarray]:
         """For each row its mask, the class predicted at scale 1, and the pixel (row by row) where the attention is largest."""
@@ -190,15 +169,14 @@ def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> di
     }  # fmt: skip
 
 
-def score_boxes(
-    model: Classifier, facts: dict, recipe: MaskRecipe, arguments: argparse.Namespace, device: torch.device
-) -> dict[str, float]:
-    images = data.load("tiny-imagenet-boxes", "boxes", root=arguments.data, transform=transform_from_facts(facts))
+def score_boxes(source: Source) -> dict[str, float]:
+    facts = source.facts
+    images = data.load("tiny-imagenet-boxes", "boxes", root=source.data, transform=transform_from_facts(facts))
     if tuple(facts["classes"]) != tuple(images.classes):
         raise UserError(
             f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ..."
         )
-    made = Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)(torch.arange(len(images)))
+    made = Maker(source, images)(torch.arange(len(images)))
     truth = box_masks(images.facts["boxes"], 64, tuple(images.size_px))  # boxes are given in pixels of 64 x 64 images
     return agreement(torch.from_numpy(made["masks"]), truth) | {
         "pointing": pointing(torch.from_numpy(made["peak"]), truth)
@@ -209,70 +187,64 @@ def show(title: str, numbers: dict[str, float]) -> str:
     return title + ": " + ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in numbers.items())
 
 
-def check_arguments(arguments: argparse.Namespace) -> None:
-    if arguments.batch_size < 1:
-        raise UserError(f"batch-size must be >= 1, got {arguments.batch_size}")
-    if arguments.score_against not in (None, "truth", "tiny-imagenet-boxes"):
-        raise UserError(f"score-against must be truth or tiny-imagenet-boxes, got {arguments.score_against!r}")
-    if arguments.out is None and arguments.score_against != "tiny-imagenet-boxes":
+def check(batch_size: int, against: str | None, out: Path | None) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch-size must be >= 1, got {batch_size}")
+    if against is not None and against not in AGAINST:
+        raise UserError(f"score-against must be {' or '.join(AGAINST)}, got {against!r}")
+    if out is None and against != "tiny-imagenet-boxes":
         raise UserError("--out DIR is required; only --score-against tiny-imagenet-boxes goes without")
 
 
 def main() -> None:
-    arguments = parser().parse_args()
-    recipe = from_arguments(arguments, pick(PRESETS, arguments.preset))
-    check_arguments(arguments)
-    model, facts = checkpoint.load_finished(arguments.checkpoint)
-    device, weights = device_of(arguments), checkpoint.weights_digest(model)
-    model.bf16 = arguments.precision == "bf16"
+    given = parser().parse_args()
+    recipe = from_arguments(given, pick(PRESETS, given.preset))
+    check(given.batch_size, given.score_against, given.out)
+    model, facts = checkpoint.load_finished(given.checkpoint)
+    device, weights = device_of(given), checkpoint.weights_digest(model)
+    model.bf16 = given.precision == "bf16"
     if recipe.output_stride:
         set_output_stride(model, recipe.output_stride)
-    if arguments.out is not None:
-        write_masks(model, facts, weights, recipe, arguments, device)
+    source = Source(
+        model, facts, weights, recipe, given.precision, device, given.batch_size, given.data, not given.quiet
+    )
+    if given.out is not None:
+        write_masks(source, given.out, given.image_size, given.limit or facts["limit"], given.score_against)
     else:
-        print(show("against boxes", score_boxes(model, facts, recipe, arguments, device)))
+        print(show("against boxes", score_boxes(source)))
 
 
-def write_masks(
-    model: Classifier,
-    facts: dict,
-    weights: str,
-    recipe: MaskRecipe,
-    arguments: argparse.Namespace,
-    device: torch.device,
-) -> None:
-    """The folder of masks, what is counted of them on stdout, and how long it took on stderr. `weights`: the checkpoint's digest."""
-    transform = transform_from_facts(facts)
-    if arguments.image_size:
-        transform = replace(transform, size_px=arguments.image_size, resize_px=None)
-    arguments.limit = arguments.limit or facts["limit"]
-    images = training_images(facts["id_set"], transform, arguments)
-    if arguments.score_against == "truth" and images.masks is None:
+def write_masks(source: Source, out: Path, size_px: int | None, limit: int | None, against: str | None) -> None:
+    """The folder of masks, what is counted of them on stdout, and how long it took on stderr."""
+    facts, transform = source.facts, transform_from_facts(source.facts)
+    if size_px:
+        transform = replace(transform, size_px=size_px, resize_px=None)
+    images = training_images(facts["id_set"], transform, root=source.data, limit=limit)
+    if against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {
-        "checkpoint_sha256": weights, "data": images.name, "data_sha256": images.digest, "classes": model.classes - facts.get("extra_classes", 0),
-        "transform": transform.facts(), "limit": arguments.limit, "recipe": as_plain(recipe), "precision": arguments.precision,
+        "checkpoint_sha256": source.weights, "data": images.name, "data_sha256": images.digest,
+        "classes": source.model.classes - facts["extra_classes"], "transform": transform.facts(), "limit": limit,
+        "recipe": as_plain(source.recipe), "precision": source.precision,
     }  # fmt: skip
-    size, maker = tuple(images.size_px), Maker(model, images, recipe, device, arguments.batch_size, not arguments.quiet)
-    made = make_masks(
-        arguments.out, identity, len(images), size, maker, (distributed.rank(), distributed.world()), distributed.wait
-    )
+    size, maker, turn = tuple(images.size_px), Maker(source, images), (distributed.rank(), distributed.world())
+    made = make_masks(out, identity, len(images), size, maker, turn, distributed.wait)
     if not distributed.is_main():
         return
     bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})
     counts: dict[str, Any] = count_masks(bits, made["predicted"], images.labels)
-    if arguments.score_against == "truth":
+    if against == "truth":
         counts["against_truth"] = agreement(bits.rows(torch.arange(len(bits))), images.masks.cpu())
-    elif arguments.score_against:
-        counts["against_boxes"] = score_boxes(model, facts, recipe, arguments, device)
-    write_manifest(arguments.out, identity, len(images), size, counts)
-    read_masks(arguments.out)
+    elif against:
+        counts["against_boxes"] = score_boxes(source)
+    write_manifest(out, identity, len(images), size, counts)
+    read_masks(out)
     print(show(f"{len(images)} masks", {name: value for name, value in counts.items() if not isinstance(value, dict)}))
     for name in ("against_truth", "against_boxes"):
         if name in counts:
             print(show(name.replace("_", " "), counts[name]))
     print(maker.took(), file=sys.stderr)
-    print(arguments.out / "manifest.json")
+    print(out / "manifest.json")
 
 
 if __name__ == "__main__":

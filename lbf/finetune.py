@@ -13,22 +13,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common import checkpoint
 from common.backbones.classifier import Classifier
-from common.cli import flags
 from common.cli.errors import UserError, command
-from common.cli.recipes import add_arguments, choice, from_arguments, number, numbers, pick
-from common.data.datasets import training_images
+from common.cli.recipes import choice, number, numbers
 from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
-from common.data.transforms import transform_from_facts
-from common.training.augment import Augmentation, augment
-from common.training.distributed import device_of, over_batch
-from common.training.engine import fit
+from common.training import command as training
+from common.training.distributed import over_batch
+from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
-from common.training.recipe import TrainRecipe, prepare_recipe
+from common.training.recipe import TrainRecipe
 from lbf.locations import LOCATIONS, select_locations
 from lbf.loss import background_mask, background_norm_loss, local_norms
 
@@ -80,33 +77,18 @@ PRESETS = {
 class LBF(Objective):
     """Cross-entropy on the pooled features plus lambda times the mean excess norm of background locations (Eq. 7).
 
-    `masks` (True = foreground, a row an image of the training set) are read with locations "masks" and "truth"; they are cropped and
-    mirrored with their images, and what is padded counts as background.
+    `masks` (True = foreground, a row an image of the training set) are read with locations "masks" and "truth"; what a crop pads counts
+    as background.
     """
 
+    Recipe = LBFRecipe
+
     def __init__(self, recipe: LBFRecipe, start: Classifier, masks: StoredMasks | None = None):
-        super().__init__()
-        self.recipe, self.masks = recipe, masks
-        self.whole_images = masks is not None
+        super().__init__(recipe)
+        self.masks = masks
         self.delta = 1 / start.classes if recipe.delta is None else recipe.delta
         # Kept out of parameters and state: the frozen selector is the start network, which a resumed run loads again.
         self._frozen = (copy.deepcopy(start).eval(),) if recipe.selector == "frozen" else ()
-
-    def augment(
-        self,
-        pixels: UInt8[Tensor, "batch 3 height width"],
-        index: Int64[Tensor, " batch"],
-        how: Augmentation,
-        generator: torch.Generator,
-    ) -> tuple[Float[Tensor, "batch 3 height width"], Bool[Tensor, "batch height width"] | None]:
-        if self.masks is None:
-            return super().augment(pixels, index, how, generator)
-        self.masks = self.masks.to(pixels.device)
-        drawn = generator.get_state()
-        images, _ = super().augment(pixels, index, how, generator)
-        generator.set_state(drawn)  # the masks get the crops and flips of their images
-        masks = self.masks.rows(index).to(torch.uint8)[:, None].expand(-1, 3, -1, -1) * 255
-        return images, augment(masks, replace(how, jitter=False), generator)[:, 0] >= 0.5
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         feature_map = model.feature_map(batch.flat)
@@ -130,7 +112,7 @@ class LBF(Objective):
             selector.bf16 = model.bf16
             feature_map = selector.feature_map(batch.flat)
         return select_locations(
-            self.recipe.locations, selector, feature_map, batch.labels, self.delta, batch.masks, clock.generator
+            self.recipe.locations, selector, feature_map, batch.labels, self.delta, batch.flat_masks, clock.generator
         )
 
 
@@ -164,38 +146,6 @@ def selected_share(model: Classifier, images, delta: float, count: int = 2000) -
     return selected / locations
 
 
-def parser() -> argparse.ArgumentParser:
-    lines = [
-        f"  {n:12} {r.epochs} epochs, lr {r.lr:g}, delta {'1/K' if r.delta is None else r.delta}, mu {r.mu:g}, lambda {r.lam:g}"
-        for n, r in PRESETS.items()
-    ]
-    made = argparse.ArgumentParser(
-        prog="python -m lbf.finetune",
-        description=__doc__ + "\npresets (any backbone):\n" + "\n".join(lines),
-        formatter_class=flags.formatter,
-    )
-    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
-    made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
-    made.add_argument(
-        "--masks",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="with --locations masks: masks of the training images, made of the start network",
-    )
-    flags.add_run_arguments(made)
-    add_arguments(made, LBFRecipe)
-    return made
-
-
-def start_network(path: Path) -> tuple[Classifier, dict]:
-    """A finished, pre-trained network to start from. Raises UserError for an unfinished run."""
-    model, facts = checkpoint.load(path)
-    if not facts["finished"]:
-        raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
-    return model, facts
-
-
 def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:
     """The masks that the recipe's locations need, of these images and this start network. Raises UserError for those of others."""
     if (folder is None) != (recipe.locations != "masks"):
@@ -209,32 +159,39 @@ def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classi
     return masks
 
 
-def main() -> None:
-    arguments = parser().parse_args()
-    model, start = start_network(arguments.checkpoint)
-    preset = pick(PRESETS, arguments.preset or start["id_set"].split(":")[0])
-    device = device_of(arguments)
-    recipe = prepare_recipe(from_arguments(arguments, preset), device)
+def begin(given: Given) -> Training:
+    """From the start network, on its images; says how much of them Eq. 5 selects."""
+    model, start, recipe = given.start, given.start_facts, given.recipe
     if recipe.delta is None:
         recipe = replace(recipe, delta=1 / model.classes)
-    arguments.limit = arguments.limit or start["limit"]  # the same images as the start network, unless told otherwise
-    images = training_images(start["id_set"], transform_from_facts(start), arguments)
-    masks = location_masks(recipe, arguments.masks, images, model)
+    images = given.images()
+    masks = location_masks(recipe, given.own["masks"], images, model)
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
-    share = selected_share(model.to(device), images, recipe.delta)
+    share = selected_share(model.to(given.device), images, recipe.delta)
     print(
         f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %"
     )
-    kept = ("id_set", "classes", "transform", "data_facts")
-    facts = {name: start[name] for name in kept} | {
-        "method": "LBF" if recipe.lam > 0 else "control", "preset": arguments.preset or start["id_set"], "limit": arguments.limit,
-        "start": checkpoint.weights_digest(model), "start_recipe": start["recipe"], "start_seed": start["seed"], "selected_share_at_start": share,
+    facts = {
+        "method": "LBF" if recipe.lam > 0 else "control", "start": checkpoint.weights_digest(model),
+        "start_recipe": start["recipe"], "start_seed": start["seed"], "selected_share_at_start": share,
     }  # fmt: skip
-    fit(
-        model, LBF(recipe, model, masks), images, recipe, run=arguments.out, seed=arguments.seed, device=device,
-        facts=facts, save_every_s=arguments.save_every, progress=not arguments.quiet,
-    )  # fmt: skip
-    print(arguments.out / "checkpoint.pt")
+    return Training(model, LBF(recipe, model, masks), images, recipe, facts)
+
+
+def add_masks_argument(parser: argparse.ArgumentParser) -> None:
+    said = "with --locations masks: masks of the training images, made of the start network"
+    parser.add_argument("--masks", type=Path, default=None, metavar="DIR", help=said)
+
+
+METHOD = Method("LBF", LBF, PRESETS, begin=begin, from_checkpoint=True, add_arguments=add_masks_argument)
+
+
+def parser() -> argparse.ArgumentParser:
+    return training.parser((METHOD,), "lbf.finetune", __doc__)
+
+
+def main() -> None:
+    training.main(parser(), (METHOD,))
 
 
 if __name__ == "__main__":

@@ -126,10 +126,14 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, omit: tuple[
         group.add_argument(flag, help=f"{meta['why']} [{said}]".replace("%", "%%"), **options)
 
 
-def from_arguments(arguments: argparse.Namespace, preset: R) -> R:
+def given(arguments: Any, recipe: Any) -> dict[str, Any]:
+    """Those of the recipe's fields whose flags the user gave; `arguments` is what argparse made."""
+    return {f.name: getattr(arguments, f.name) for f in dataclasses.fields(recipe) if hasattr(arguments, f.name)}
+
+
+def from_arguments(arguments: Any, preset: R) -> R:
     """The preset with every flag the user gave put in its place."""
-    given = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(preset) if hasattr(arguments, f.name)}
-    return dataclasses.replace(preset, **given)
+    return dataclasses.replace(preset, **given(arguments, preset))
 
 
 def pick(presets: dict[str, R], name: str) -> R:

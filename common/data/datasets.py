@@ -1,6 +1,5 @@
 """Sets by name: a split of any of them, every image through one transform."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,15 +111,11 @@ def _load_shapes(name: str, split: str, transform: Transform | None, limit: int 
     )
 
 
-def training_images(id_set: str, transform: Transform, arguments: argparse.Namespace):
+def training_images(
+    id_set: str, transform: Transform, *, root: Path, limit: int | None = None, on_corrupt: str = "stop"
+) -> Images | FolderImages:
     """The ID training set. Raises UserError where it is missing or has no labels."""
-    if arguments.limit is not None and arguments.limit < 1:
-        raise UserError(f"limit must be >= 1, got {arguments.limit}")
-    images = load(id_set, "train", root=arguments.data, transform=transform, limit=arguments.limit)
+    images = load(id_set, "train", root=root, transform=transform, limit=limit)
     if images.labels is None:
         raise UserError(f"{id_set} has no labels; training needs them")
-    return (
-        replace(images, on_corrupt=getattr(arguments, "on_corrupt", "stop"))
-        if isinstance(images, FolderImages)
-        else images
-    )
+    return replace(images, on_corrupt=on_corrupt) if isinstance(images, FolderImages) else images

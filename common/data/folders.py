@@ -129,15 +129,16 @@ class FolderImages:
         return self._stream(_Decoded(self.paths, self.transform), order, batch_size)
 
     def training_batches(
-        self, order: Rows, batch_size: int, seed: int, crop: tuple[float, float] = (0.08, 1.0)
-    ) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
-        """The rows `order`, each through its own random resized crop with a share of the area in `crop`.
+        self, order: Rows, batch_size: int, seed: int, crop: tuple[float, float] = (0.08, 1.0), views: int = 1
+    ) -> Iterator[UInt8[Tensor, "views batch 3 height width"]]:
+        """The rows `order`, each view of each through its own random resized crop with a share of the area in `crop`.
 
-        A crop depends on (seed, row) alone: the number of workers, the batch size and the order do not change it. With on_corrupt "skip"
-        the next image of the same class stands in for one that does not decode; it is named once, and counted in `skipped`.
+        A crop depends on (seed, row, view) alone: the number of workers, the batch size and the order do not change it. With on_corrupt
+        "skip" the next image of the same class stands in for one that does not decode; it is named once, and counted in `skipped`.
         """
         labels = self.labels if self.on_corrupt == "skip" else None
-        return self._stream(_Cropped(self.paths, self.transform, seed, crop, labels), order, batch_size)
+        crops = self._stream(_Cropped(self.paths, self.transform, seed, crop, views, labels), order, batch_size)
+        return (batch.transpose(0, 1) for batch in crops)
 
     def _stream(self, images: Dataset, rows: Rows, batch_size: int) -> Iterator[Tensor]:
         blocks = [block.tolist() for block in split(rows, batch_size)]
@@ -188,7 +189,7 @@ def random_resized_crop(
 
 
 class _Decoded(Dataset):
-    """Row -> (pixels or None, error or None)."""
+    """Row -> (pixels, channels last, or None; error or None)."""
 
     def __init__(self, paths: tuple[File, ...], transform: Transform):
         self.paths, self.transform = paths, transform
@@ -204,18 +205,14 @@ class _Decoded(Dataset):
 
 
 class _Cropped(_Decoded):
-    """With `labels`, a row that does not decode is replaced by the next of its class that does."""
+    """Crops of each image, one a view. With `labels`, a row that does not decode is replaced by the next of its class that does."""
 
     def __init__(
-        self,
-        paths: tuple[File, ...],
-        transform: Transform,
-        seed: int,
-        area: tuple[float, float],
+        self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], views: int,
         labels: Tensor | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__(paths, transform)
-        self.seed, self.area, self.labels = seed, area, labels
+        self.seed, self.area, self.views, self.labels = seed, area, views, labels
 
     def __getitem__(self, row: int) -> tuple[np.ndarray | None, str | None]:
         pixels, error = super().__getitem__(row)
@@ -227,17 +224,19 @@ class _Cropped(_Decoded):
         return pixels, error
 
     def read(self, row: int) -> np.ndarray:
-        image = decode(self.paths[row])
-        rng = np.random.default_rng([self.seed, row])
-        box = random_resized_crop(image, self.area, rng)
-        square = (self.transform.size_px,) * 2
-        return np.asarray(image.crop(box).resize(square, INTERPOLATIONS[self.transform.interpolation]))
+        image, square = decode(self.paths[row]), (self.transform.size_px,) * 2
+        crops = []
+        for view in range(self.views):
+            rng = np.random.default_rng([self.seed, row, view])
+            crop = image.crop(random_resized_crop(image, self.area, rng))
+            crops.append(np.asarray(crop.resize(square, INTERPOLATIONS[self.transform.interpolation])))
+        return np.stack(crops)
 
 
 def _stack(rows: list[tuple[np.ndarray | None, str | None]]) -> tuple[Tensor | None, list[str]]:
-    """The batch, or None where an image is missing (its error then comes first), and all errors."""
+    """The batch, channels first, or None where an image is missing (its error then comes first), and all errors."""
     missing = [error for pixels, error in rows if pixels is None]
     if missing:
         return None, missing
-    batch = np.stack([pixels for pixels, _ in rows]).transpose(0, 3, 1, 2)
+    batch = np.moveaxis(np.stack([pixels for pixels, _ in rows]), -1, -3)
     return torch.from_numpy(batch.copy()), [error for _, error in rows if error is not None]

@@ -1,12 +1,15 @@
-"""Augmentation on the device, in batches, image by image: no worker processes, no PIL in the loop.
+"""Augmentation in batches, image by image: drawn for a whole batch on the CPU, then applied on the images' device. No PIL in the loop.
+
+`draw` gives numbers, a row an image, from a generator on the CPU: the same crops on any device, and, since every process draws for the
+global batch and applies the rows of its own images, in any number of processes. Masks ride along as one more plane.
 
 torchvision draws once a batch, so the draws are ours; each operation, given what was drawn, is torchvision's (a test compares them image by
 image). Nothing here reads a value back from the device.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,19 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 Batch = Float[Tensor, "batch 3 height width"]
+Planes = Float[Tensor, "batch planes height width"]
 Each = Float[Tensor, " batch"]
+
+
+class Draws(NamedTuple):
+    """What was drawn for each image of a batch, on the CPU; None where nothing was."""
+
+    offset: Int64[Tensor, "batch 2"] | None = None  # first row and column of a padded crop or a window
+    box: Int64[Tensor, "batch 4"] | None = None  # of a resized crop: top, left, height, width
+    mirrored: Bool[Tensor, " batch"] | None = None
+    factors: Float[Tensor, "batch 4"] | None = None  # of the jitter, one for each of OPERATIONS
+    order: Int64[Tensor, " batch"] | None = None  # of these operations, a row of ORDERS
+    jittered: Bool[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,71 +46,91 @@ class Augmentation:
     jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     jitter_probability: float = 0.8
 
+    def draw(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> Draws:
+        """The numbers for `batch` images of `size` (rows, columns, in pixels). `generator` lives on the CPU."""
+        drawn = {}
+        if self.crop == "pad":
+            drawn["offset"] = torch.randint(0, 2 * self.pad_px + 1, (2, batch), generator=generator).T
+        elif self.crop == "window":
+            room = (n - self.window_px + 1 for n in size)
+            drawn["offset"] = torch.stack([torch.randint(0, n, (batch,), generator=generator) for n in room], dim=1)
+        elif self.crop == "resized":
+            drawn["box"] = draw_boxes(batch, *size, self.area_low, generator)
+        if self.flip:
+            drawn["mirrored"] = torch.rand(batch, generator=generator) < 0.5
+        if self.jitter:
+            spread = 2 * torch.rand(batch, 4, generator=generator) - 1
+            drawn["factors"] = torch.tensor([1.0, 1, 1, 0]) + torch.tensor(self.jitter_strength) * spread
+            drawn["jittered"] = torch.rand(batch, generator=generator) < self.jitter_probability
+            # A shuffled deck of the orders: each is as likely as another for any image.
+            drawn["order"] = torch.randperm(batch, generator=generator).argsort() % len(ORDERS)
+        return Draws(**drawn)
 
-def augment(
-    images: UInt8[Tensor, "batch 3 height width"], how: Augmentation, generator: torch.Generator
-) -> Float[Tensor, "batch 3 rows cols"]:
-    """Floats in [0, 1], each image with its own crop, flip and jitter. `generator` lives on the images' device."""
-    batch, (height, width), device = len(images), images.shape[2:], images.device
-    floats = images.float() / 255
-    if how.crop == "pad":
-        dy, dx = torch.randint(0, 2 * how.pad_px + 1, (2, batch), generator=generator, device=device)
-        floats = crop_pad(floats, dy, dx, how.pad_px, how.crop_padding)
-    elif how.crop == "window":
-        dy, dx = (
-            torch.randint(0, n - how.window_px + 1, (batch,), generator=generator, device=device)
-            for n in (height, width)
-        )
-        floats = window(floats, dy, dx, how.window_px)
-    elif how.crop == "resized":
-        floats = resized_crop(floats, draw_boxes(batch, height, width, how.area_low, generator, device))
-    if how.flip:
-        floats = flip(floats, torch.rand(batch, generator=generator, device=device) < 0.5)
-    if how.jitter:
-        strength = torch.tensor(how.jitter_strength, device=device)
-        factors = torch.tensor([1.0, 1, 1, 0], device=device) + strength * (
-            2 * torch.rand(batch, 4, generator=generator, device=device) - 1
-        )
-        chosen = torch.rand(batch, generator=generator, device=device) < how.jitter_probability
-        rank = torch.randperm(batch, generator=generator, device=device)
-        floats = torch.where(chosen[:, None, None, None], color_jitter(floats, factors, rank), floats)
-    return floats
+    def apply(
+        self,
+        pixels: UInt8[Tensor, "batch 3 height width"],
+        draws: Draws,
+        masks: Bool[Tensor, "batch height width"] | None = None,
+    ) -> tuple[Float[Tensor, "batch 3 rows cols"], Bool[Tensor, "batch rows cols"] | None]:
+        """Floats in [0, 1], each image with its own crop, flip and jitter, and the masks with those crops and flips."""
+        planes = pixels.float() / 255
+        if masks is not None:
+            planes = torch.cat([planes, masks[:, None].to(planes)], dim=1)
+        planes = self.place(planes, draws)
+        images = planes[:, :3].contiguous()
+        if draws.jittered is not None:
+            rows = draws.jittered.nonzero().squeeze(1)
+            here = rows.to(images.device)
+            done = color_jitter(images[here], draws.factors[rows].to(images.device), draws.order[rows])
+            images = images.index_copy(0, here, done)
+        return images, None if masks is None else planes[:, 3] >= 0.5
+
+    def place(self, planes: Planes, draws: Draws) -> Float[Tensor, "batch planes rows cols"]:
+        """Crop and flip."""
+        drawn = Draws(*(None if numbers is None else numbers.to(planes.device) for numbers in draws))
+        if self.crop == "pad":
+            planes = crop_pad(planes, *drawn.offset.T, self.pad_px, self.crop_padding)
+        elif self.crop == "window":
+            planes = window(planes, *drawn.offset.T, self.window_px)
+        elif self.crop == "resized":
+            planes = resized_crop(planes, drawn.box)
+        return flip(planes, drawn.mirrored) if self.flip else planes
 
 
 # --- crop and flip -------------------------------------------------------------------------------------------------------------------
 
 
-def crop_pad(images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], pad_px: int, mode: str) -> Batch:
+def crop_pad(
+    images: Planes, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], pad_px: int, mode: str
+) -> Planes:
     """Each image padded by `pad_px` and cut at its own offset (0..2 pad_px) to its old size. `mode`: "zero" or "reflect"."""
-    height, width = images.shape[-2:]
     padded = F.pad(images, (pad_px,) * 4, mode="constant" if mode == "zero" else mode)
-    rows = (dy[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-    cols = (dx[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
-    channels = torch.arange(3, device=images.device)[None, :, None, None]
-    return padded[batch, channels, rows, cols]
+    return _cut(padded, dy, dx, images.shape[-2:])
 
 
 def window(
-    images: Batch, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int
-) -> Float[Tensor, "batch 3 side side"]:
+    images: Planes, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int
+) -> Float[Tensor, "batch planes side side"]:
     """The square of `side_px` that begins at each image's own row dy and column dx."""
-    rows = (dy[:, None] + torch.arange(side_px, device=images.device))[:, None, :, None]
-    cols = (dx[:, None] + torch.arange(side_px, device=images.device))[:, None, None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
-    return images[batch, torch.arange(images.shape[1], device=images.device)[None, :, None, None], rows, cols]
+    return _cut(images, dy, dx, (side_px, side_px))
 
 
-def flip(images: Batch, which: Bool[Tensor, " batch"]) -> Batch:
+def _cut(images: Planes, dy: Tensor, dx: Tensor, size: tuple[int, int]) -> Tensor:
+    batch, planes, rows, cols = (torch.arange(n, device=images.device) for n in (*images.shape[:2], *size))
+    rows, cols = (dy[:, None] + rows)[:, None, :, None], (dx[:, None] + cols)[:, None, None, :]
+    return images[batch[:, None, None, None], planes[None, :, None, None], rows, cols]
+
+
+def flip(images: Planes, which: Bool[Tensor, " batch"]) -> Planes:
     """The chosen images mirrored left to right."""
     return torch.where(which[:, None, None, None], images.flip(3), images)
 
 
 def draw_boxes(
-    batch: int, height: int, width: int, area_low: float, generator: torch.Generator, device: torch.device
+    batch: int, height: int, width: int, area_low: float, generator: torch.Generator
 ) -> Int64[Tensor, "batch 4"]:
     """Boxes (top, left, height, width) as torchvision's RandomResizedCrop draws them: of ten tries the first that fits, else the whole image."""
-    draws = torch.rand(4, batch, 10, generator=generator, device=device)
+    draws = torch.rand(4, batch, 10, generator=generator)
     area = height * width * (area_low + (1 - area_low) * draws[0])
     ratio = torch.exp(torch.log(torch.tensor(4 / 3)) * (2 * draws[1] - 1))
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
@@ -108,13 +143,13 @@ def draw_boxes(
     return torch.stack([top, left, h, w], dim=1).long()
 
 
-def resized_crop(images: Batch, boxes: Int64[Tensor, "batch 4"]) -> Batch:
+def resized_crop(images: Planes, boxes: Int64[Tensor, "batch 4"]) -> Planes:
     """Each box of (top, left, height, width) resized to the image's size, bilinear, half-pixel; nothing outside the box is read."""
     height, width = images.shape[2:]
     y0, y1, fy = _sources(boxes[:, 0], boxes[:, 2], height)
     x0, x1, fx = _sources(boxes[:, 1], boxes[:, 3], width)
     rows = torch.arange(len(images), device=images.device)[:, None, None]
-    take = lambda y, x: images[rows, :, y[:, :, None], x[:, None, :]]  # noqa: E731  batch height width 3
+    take = lambda y, x: images[rows, :, y[:, :, None], x[:, None, :]]  # noqa: E731  batch height width planes
     fy, fx = fy[:, :, None, None], fx[:, None, :, None]
     upper = take(y0, x0) * (1 - fx) + take(y0, x1) * fx
     lower = take(y1, x0) * (1 - fx) + take(y1, x1) * fx
@@ -173,36 +208,16 @@ OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 ORDERS = tuple(permutations(range(4)))
 
 
-def order_of(rank: int) -> tuple[int, int, int, int]:
-    """The order of operations of the image with this rank."""
-    return ORDERS[rank % len(ORDERS)]
+def color_jitter(images: Batch, factors: Float[Tensor, "batch 4"], order: Int64[Tensor, " batch"]) -> Batch:
+    """Brightness, contrast, saturation and hue by each image's own factors, in an order of its own: a row of ORDERS.
 
-
-@lru_cache(maxsize=8)
-def _rows(batch: int, device: torch.device) -> list[list[Tensor]]:
-    """For each of the four turns and each operation: the ranks whose order has that operation there. Known without a look at the device."""
-    return [
-        [
-            torch.tensor([r for r in range(batch) if order_of(r)[turn] == op], dtype=torch.int64, device=device)
-            for op in range(4)
-        ]
-        for turn in range(4)
-    ]
-
-
-def color_jitter(images: Batch, factors: Float[Tensor, "batch 4"], rank: Int64[Tensor, " batch"]) -> Batch:
-    """Brightness, contrast, saturation and hue by each image's own factors, in an order of its own.
-
-    `rank` is a permutation of the batch: image rank[r] gets the r-th of the 24 orders, in turn. So each order is as likely as another for
-    any image, and which rows an operation works on is known beforehand.
+    `order` lives on the CPU, so which rows an operation works on is known without a look at the device.
     """
-    out, factors = images[rank], factors[rank]
-    for turn in _rows(len(images), images.device):
-        done = torch.empty_like(out)
-        for op, rows in enumerate(turn):
-            done[rows] = OPERATIONS[op](out[rows], factors[rows, op])
-        out = done
-    return torch.empty_like(out).index_copy_(0, rank, out)
-
-
-# --- mixup ------------------------------------------------------------------------------------------------------------------------------
+    turns = torch.tensor(ORDERS)[order].T  # which operation each image gets first, second, ...
+    counts = F.one_hot(turns, len(OPERATIONS)).sum(1).tolist()
+    for rows, sizes in zip(turns.argsort(dim=1, stable=True).to(images.device), counts):
+        done = torch.empty_like(images)
+        for op, chosen in enumerate(rows.split(sizes)):
+            done[chosen] = OPERATIONS[op](images[chosen], factors[chosen, op])
+        images = done
+    return images

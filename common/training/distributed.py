@@ -6,7 +6,6 @@ The batch size of a recipe is the global one; each process takes its share of ev
 global batch: methods write `global_mean(sum, count)`, and that is all they know of processes.
 """
 
-import argparse
 import atexit
 import os
 import sys
@@ -122,7 +121,8 @@ def gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays if parts is None else {name: np.concatenate([part[name] for part in parts]) for name in arrays}
 
 
-def device_of(arguments: argparse.Namespace) -> torch.device:
-    device = distributed.start(pick_device(arguments.device))
+def device_of(given: Any) -> torch.device:
+    """The device that --device asks for, in the group of processes where torchrun made one. `given`: what has it as `device`."""
+    device = distributed.start(pick_device(given.device))
     torch.backends.cudnn.benchmark = device.type == "cuda"
     return device

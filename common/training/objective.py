@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from common.backbones.classifier import Classifier
-from common.training.augment import augment
+from common.data.masks import StoredMasks
+from common.training.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,17 @@ class Batch:
     images: Float[Tensor, "views batch 3 height width"]
     labels: Int64[Tensor, " batch"]
     index: Int64[Tensor, " batch"]  # row in the data set
-    masks: Bool[Tensor, "batch height width"] | Int64[Tensor, "batch height width"] | None = None
+    masks: Bool[Tensor, "views batch height width"] | Int64[Tensor, "views batch height width"] | None = None
 
     @property
     def flat(self) -> Float[Tensor, "rows 3 height width"]:
         """All views as one batch, first views first: batch norm then sees them together."""
         return self.images.flatten(0, 1)
+
+    @property
+    def flat_masks(self) -> Tensor | None:
+        """The masks of `flat`, moved as their images were: True or 1 = foreground, IGNORE (where a method scales) = padding."""
+        return None if self.masks is None else self.masks.flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -47,26 +53,26 @@ class Objective(nn.Module):
     """Base of all training methods.
 
     `forward(model, batch, clock)` returns the loss and numbers to log: detached tensors, either of shape () (averaged over the epoch's
-    steps) or of shape (2,), a numerator and a denominator that are summed over the epoch before they are divided.
+    steps) or of shape (2,), a numerator and a denominator that are summed over the epoch before they are divided. It never augments: it gets
+    `views` views of each image, and `masks` moved as their images were.
     """
 
-    views: int = 1  # augmented views of each image
-    uses_head: bool = True  # False: the classifier's head is left out of the optimizer
-    whole_images: bool = (
-        False  # True: sets that crop while they decode must not, because the method places images and masks itself
+    Recipe: type[TrainRecipe] = (
+        TrainRecipe  # what it must know; a subclass with fields of its own adds flags of these names
     )
+    views: int = 1  # augmented views of each image
+    masks: StoredMasks | None = None  # those of the training set, where the step reads any
+    uses_head: bool = True  # False: the classifier's head is left out of the optimizer
     extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
+
+    def __init__(self, recipe: TrainRecipe | None = None):
+        super().__init__()
+        self.recipe = recipe
 
     def groups(self) -> list[dict[str, Any]]:
         """Optimizer groups for the objective's own parameters; `lr_scale` multiplies the recipe's rate."""
         parameters = list(self.parameters())
         return [{"params": parameters, "lr_scale": 1.0}] if parameters else []
-
-    def augment(
-        self, pixels: UInt8[Tensor, "batch 3 height width"], index: Tensor, how: Any, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
-        """One view of a batch, as floats in [0, 1], and its masks where the method has any. `how` is the recipe's `augmentation`."""
-        return augment(pixels, how, generator), None
 
     def prepare(self, model: Classifier, images: Any) -> None:
         """Once before the first step; not after a resume."""

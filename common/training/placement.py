@@ -1,22 +1,13 @@
-"""Images and their masks scaled, mirrored and seen through one window."""
+"""Images and their masks scaled, mirrored and seen through one window: drawn and applied as in augment.py."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from common.data.masks import IGNORE
-
-
-@dataclass(frozen=True)
-class JointAugmentation:
-    """What is drawn for each image and its mask."""
-
-    scale_low: float = 0.5
-    scale_high: float = 2.0
-    flip: bool = True
 
 
 class Placement(NamedTuple):
@@ -30,18 +21,36 @@ class Placement(NamedTuple):
     mirrored: Bool[Tensor, " batch"]
 
 
-def draw_placement(
-    batch: int, window: tuple[int, int], how: JointAugmentation, generator: torch.Generator
-) -> Placement:
-    """A scale an image (uniform, both sides alike), a uniform position of the window in the image or of the image in the window, a mirror."""
-    device = generator.device
-    uniform = torch.rand(4, batch, generator=generator, device=device, dtype=torch.float64)
-    scale = how.scale_low + (how.scale_high - how.scale_low) * uniform[0]
-    frame = torch.tensor(window, device=device)
-    size = (scale[:, None] * frame).round().long().clamp_min(1)
-    room = size - frame  # below 0: the image is smaller than the window
-    offset = ((room.abs() + 1) * uniform[1:3].T).floor().long() * room.sign()
-    return Placement(size, offset, (uniform[3] < 0.5) & how.flip)
+@dataclass(frozen=True)
+class JointAugmentation:
+    """What is drawn for each image and its mask."""
+
+    scale_low: float = 0.5
+    scale_high: float = 2.0
+    flip: bool = True
+
+    def draw(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> Placement:
+        """A scale an image (uniform, both sides alike), a uniform position of the window in the image or of the image in the window, a mirror.
+
+        `size` is the images' and the window's, in pixels. `generator` lives on the CPU.
+        """
+        uniform = torch.rand(4, batch, generator=generator, dtype=torch.float64)
+        scale = self.scale_low + (self.scale_high - self.scale_low) * uniform[0]
+        frame = torch.tensor(size)
+        scaled = (scale[:, None] * frame).round().long().clamp_min(1)
+        room = scaled - frame  # below 0: the image is smaller than the window
+        offset = ((room.abs() + 1) * uniform[1:3].T).floor().long() * room.sign()
+        return Placement(scaled, offset, (uniform[3] < 0.5) & self.flip)
+
+    def apply(
+        self,
+        pixels: UInt8[Tensor, "batch 3 height width"],
+        draws: Placement,
+        masks: Bool[Tensor, "batch height width"] | None = None,
+    ) -> tuple[Float[Tensor, "batch 3 height width"], Int64[Tensor, "batch height width"] | None]:
+        """Images in [0, 1] and, under the same placement, 1 foreground, 0 background, IGNORE padding."""
+        place = Placement(*(numbers.to(pixels.device) for numbers in draws))
+        return place_images(pixels.float() / 255, place), None if masks is None else place_masks(masks, place)
 
 
 def _axis(

@@ -4,7 +4,9 @@ Nothing is carried from step to step: the seed of (run seed, use, position) is a
 generator, and draws what it would have drawn.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -16,3 +18,11 @@ def derive(seed: int, use: str, position: int = 0) -> int:
 
 def generator(seed: int, use: str, position: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(derive(seed, use, position))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, use: str) -> Iterator[None]:
+    """For what can be given no generator (torch's layers draw their first weights themselves); the global one is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, use))
+        yield

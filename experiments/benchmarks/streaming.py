@@ -31,7 +31,7 @@ from common.data.formats import folder as folder_of
 from common.data.shrink import shrink
 from common.data.transforms import Transform
 from common.results.tables import markdown
-from common.training.augment import Augmentation, augment
+from common.training.augment import Augmentation
 from common.training.distributed import device_of
 
 
@@ -62,14 +62,14 @@ def our_way(folder: Path, size: int, batch_size: int, workers: int, device: torc
     """Crops in the workers, flips and jitter in batches on the device."""
     raw = folder_of(folder)
     images = FolderImages("photographs", raw.items, raw.names, Transform(size, "resize-crop"), workers=workers)
-    how, draw = Augmentation(crop="none", flip=True, jitter=True), torch.Generator(device).manual_seed(0)
+    how, drawn = Augmentation(crop="none", flip=True, jitter=True), torch.Generator().manual_seed(0)
 
     def epoch() -> int:
-        order = torch.randperm(len(images))
-        return sum(
-            len(augment(pixels.to(device), how, draw))
-            for pixels in images.training_batches(order, batch_size, 0, (0.2, 1.0))
-        )
+        order, count = torch.randperm(len(images)), 0
+        for (pixels,) in images.training_batches(order, batch_size, 0, (0.2, 1.0)):
+            draws = how.draw(len(pixels), images.size_px, drawn)
+            count += len(how.apply(pixels.to(device), draws)[0])
+        return count
 
     return epoch
 

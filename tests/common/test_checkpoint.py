@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from common.backbones import build
-from common.checkpoint import load, load_training, save, weights_digest
+from common.checkpoint import (
+    FACTS,
+    check_facts,
+    load,
+    load_finished,
+    load_objective_state,
+    load_training,
+    save,
+    weights_digest,
+)
 from common.cli.errors import UserError
 
 
@@ -79,3 +88,48 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model):
     with pytest.raises(AttributeError):
         save(tmp_path / "c.pt", model, recipe={"n": lambda: None})
     assert load(tmp_path / "c.pt")[1]["recipe"] == {"n": 1} and [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+WHOLE = {
+    "method": "LBF", "id_set": "shapes", "classes": ["a", "b"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
+}  # fmt: skip
+
+
+def test_facts_that_came_later_have_defaults_and_the_file_is_left_as_it_is(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={}, own="kept", **WHOLE)
+    facts = load_finished(tmp_path / "c.pt")[1]
+    assert facts.keys() == FACTS.keys() | {"own", "recipe", "finished"} and facts["own"] == "kept"
+    assert (facts["limit"], facts["extra_classes"], facts["start"]) == (None, 0, "")
+    assert "limit" not in load(tmp_path / "c.pt")[1]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_fact_that_is_missing_is_named_with_the_file(tmp_path, model, name):
+    save(tmp_path / "c.pt", model, recipe={}, **{key: value for key, value in WHOLE.items() if key != name})
+    with pytest.raises(UserError, match=rf"c\.pt lacks the fact {name} \("):
+        load_finished(tmp_path / "c.pt")
+
+
+def test_a_fact_of_another_kind_is_named_with_what_was_expected():
+    with pytest.raises(UserError, match=r"^run/c.pt: the fact seed must be int \(of the run\), got '0'$"):
+        check_facts(WHOLE | {"seed": "0"}, "run/c.pt")
+    with pytest.raises(UserError, match=r"the fact limit must be int or NoneType \(.*\), got 'all'"):
+        check_facts(WHOLE | {"limit": "all"}, "c.pt")
+
+
+def test_what_the_objective_owns_is_there_while_training_and_after(tmp_path, model):
+    head = torch.nn.Linear(3, 2)
+    for training in ({"step": 3}, None):
+        save(tmp_path / "c.pt", model, recipe={}, training=training, objective=head.state_dict())
+        again = load_objective_state(tmp_path / "c.pt")
+        assert all(torch.equal(again[name], tensor) for name, tensor in head.state_dict().items()) and len(again) == 2
+    save(tmp_path / "d.pt", model, recipe={})
+    assert load_objective_state(tmp_path / "d.pt") == {}
+
+
+def test_the_objectives_state_of_an_older_unfinished_checkpoint_is_found(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={}, training={"step": 3, "objective": {"seen": torch.ones(2)}})
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    del content["objective"]
+    torch.save(content, tmp_path / "c.pt")
+    assert load_objective_state(tmp_path / "c.pt")["seen"].tolist() == [1, 1]

@@ -10,14 +10,15 @@ from common import pretrain
 from common.backbones import build
 from common.checkpoint import load
 from common.cli.errors import UserError
+from common.objectives import METHODS
 from common.objectives.mixup import Mixup, mixup
-from common.training.augment import Augmentation, augment
+from common.training.augment import Augmentation
 from common.training.objective import Batch, Clock
 
 
 def test_presets_hold_the_papers_values():
     for name, id_set in (("dfb-cifar10", "cifar10"), ("dfb-cifar100", "cifar100")):
-        preset = pretrain.PRESETS[name]
+        preset = METHODS["mixup"].presets[name]
         r = preset.recipe
         assert (preset.id_set, preset.backbone, r.steps, r.batch_size, r.lr, r.momentum, r.drops) == (
             id_set,
@@ -39,7 +40,8 @@ def test_presets_hold_the_papers_values():
 
 def test_a_window_is_a_part_of_the_image():
     images = torch.arange(2 * 3 * 9 * 9).remainder(251).view(2, 3, 9, 9).to(torch.uint8)
-    got = augment(images, Augmentation(crop="window", window_px=6, flip=False), torch.Generator().manual_seed(0))
+    how = Augmentation(crop="window", window_px=6, flip=False)
+    got, _ = how.apply(images, how.draw(2, (9, 9), torch.Generator().manual_seed(0)))
     places = [
         [
             (i, j)

@@ -12,8 +12,9 @@ from common.checkpoint import load, weights_digest
 from common.cli.errors import UserError
 from common.data import shapes
 from common.data.masks import IGNORE, StoredMasks, pack
+from common.training.batches import Batches
 from common.training.engine import fit
-from common.training.objective import Batch, Clock
+from common.training.objective import Clock
 from dfb.finetune import DFB, PRESETS, DFBRecipe, dense_network, other_masks, pixel_targets
 
 CPU = torch.device("cpu")
@@ -29,6 +30,11 @@ def images():
 def stage1():
     torch.manual_seed(0)
     return build("resnet8", 8)
+
+
+def augmented(images, objective, recipe, rows):
+    """One batch of these rows as the engine hands it to the objective."""
+    return Batches(images, objective, recipe, 3, CPU).batch(0, rows, [images.pixels[rows]])
 
 
 def start_of(stage1, recipe=RECIPE, **facts):
@@ -67,11 +73,9 @@ def test_pixel_labels_by_hand():
 def test_the_step_is_pixel_cross_entropy_of_the_upsampled_logits(images, stage1):
     model = start_of(stage1).eval()
     objective = DFB(RECIPE, other_masks(images, "truth"))
-    index = torch.arange(16)
-    pixels, placed = objective.augment(images.pixels[:16], index, RECIPE.augmentation, torch.Generator().manual_seed(3))
-    loss, logs = objective(
-        model, Batch(pixels.unsqueeze(0), images.labels[:16], index, placed), Clock(0, 1, 0, 3, torch.Generator())
-    )
+    batch = augmented(images, objective, RECIPE, torch.arange(16))
+    pixels, placed = batch.flat, batch.flat_masks
+    loss, logs = objective(model, batch, Clock(0, 1, 0, 3, torch.Generator()))
     wide = F.interpolate(model.local_logits(model.feature_map(pixels)), size=(48, 48), mode="bilinear")
     targets = torch.where(placed == 1, images.labels[:16, None, None], 8).masked_fill(placed == IGNORE, IGNORE)
     assert torch.allclose(loss, F.cross_entropy(wide, targets, ignore_index=IGNORE), atol=1e-6)
@@ -82,25 +86,30 @@ def test_the_step_is_pixel_cross_entropy_of_the_upsampled_logits(images, stage1)
     assert torch.equal(logs["train_accuracy"][0], (model(pixels)[:, :8].argmax(1) == images.labels[:16]).sum().float())
 
 
-def test_an_image_without_foreground_is_background_left_out_or_foreground(images):
+def test_an_image_without_foreground_is_background_left_out_or_foreground(images, stage1):
     masks = images.masks[:4].clone()
     masks[1] = False
     stored = StoredMasks(torch.from_numpy(pack(masks.numpy())), (48, 48), {"identity": "toy"})
     still = replace(RECIPE, scale_low=1.0, scale_high=1.0, flip=False)
-    for how, expected in (("keep", 0), ("drop", IGNORE), ("whole_image", 1)):
+    model, seen = start_of(stage1).eval(), []
+    patch = pytest.MonkeyPatch()
+    patch.setattr("dfb.finetune.dense_loss", lambda local, targets, **_: seen.append(targets) or local.sum())
+    for how, expected in (("keep", 8), ("drop", IGNORE), ("whole_image", int(images.labels[1]))):
         objective = DFB(replace(still, empty_mask=how), stored)
-        _, placed = objective.augment(images.pixels[:4], torch.arange(4), still.augmentation, torch.Generator())
-        assert (placed[1] == expected).all() and torch.equal(placed[0], masks[0].long())
+        assert not objective.state_dict()
+        objective(model, augmented(images, objective, still, torch.arange(4)), Clock(0, 1, 0, 3, torch.Generator()))
+        assert (seen[-1][1] == expected).all()
+        assert torch.equal(seen[-1][0], torch.where(masks[0], images.labels[0], 8))
+    patch.undo()
 
 
 def test_masks_follow_their_images_through_a_shuffled_order(images):
     still = replace(RECIPE, scale_low=1.0, scale_high=1.0, flip=False)
     objective = DFB(still, other_masks(images, "truth"))
     index = torch.tensor([7, 2, 40])
-    pixels, placed = objective.augment(images.pixels[index], index, still.augmentation, torch.Generator())
-    assert torch.equal(placed, images.masks[index].long()) and torch.allclose(
-        pixels, images.pixels[index].float() / 255
-    )
+    batch = augmented(images, objective, still, index)
+    assert torch.equal(batch.flat_masks, images.masks[index].long())
+    assert torch.allclose(batch.flat, images.pixels[index].float() / 255)
 
 
 def test_stage_two_starts_where_the_recipe_says(stage1, tmp_path):
@@ -169,9 +178,7 @@ def test_masks_of_a_set_without_truth_are_refused(images):
 def test_a_foreground_only_control_never_trains_the_background(images, stage1):
     recipe = replace(RECIPE, pixel_labels="foreground")
     objective = DFB(recipe, other_masks(images, "foreground"))
-    _, placed = objective.augment(
-        images.pixels[:8], torch.arange(8), recipe.augmentation, torch.Generator().manual_seed(0)
-    )
+    placed = augmented(images, objective, recipe, torch.arange(8)).flat_masks
     assert set(np.unique(placed)) <= {1, IGNORE} and (placed == 1).any()
 
 

@@ -10,6 +10,7 @@ from common.cli.errors import UserError
 from common.data import shapes
 from common.data.masks import true_masks
 from common.objectives.cross_entropy import CrossEntropy
+from common.training.batches import Batches
 from common.training.engine import fit
 from common.training.objective import Batch, Clock
 from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
@@ -171,23 +172,22 @@ def test_locations_by_class_map_and_by_masks_by_hand():
 
 
 def test_masks_are_cropped_and_mirrored_with_their_images(images):
-    masks = images.masks
-    objective = LBF(replace(RECIPE, locations="truth"), network(), true_masks(images))
-    pixels = (255 * masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8)
-    index = torch.arange(16, 32)
-    placed, found = objective.augment(
-        pixels[index], index, replace(RECIPE, jitter=True).augmentation, torch.Generator().manual_seed(4)
-    )
-    plain, found_again = objective.augment(pixels[index], index, RECIPE.augmentation, torch.Generator().manual_seed(4))
+    pixels = (255 * images.masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8)
+    drawn = replace(images, pixels=pixels, digest="")  # images that show their masks
+    model, objective = network(), LBF(replace(RECIPE, locations="truth"), network(), true_masks(images))
+    for crop in ("pad", "resized"):
+        recipe = replace(RECIPE, crop=crop)
+        plain, jittered = (
+            next(iter(Batches(drawn, objective, r, 0, CPU).of_epoch(0, 0, 1)))
+            for r in (recipe, replace(recipe, jitter=True))
+        )
+        assert torch.equal(plain.images[:, :, 0] >= 0.5, plain.masks) and torch.equal(plain.masks, jittered.masks)
+        assert not torch.equal(plain.masks[0], images.masks[plain.index]) and torch.equal(
+            plain.labels, images.labels[plain.index]
+        )
+    loss, logs = objective(model, plain, clock())
     assert (
-        torch.equal(plain[:, 0] >= 0.5, found)
-        and torch.equal(found, found_again)
-        and not torch.equal(found, masks[index])
-    )
-    model = network()
-    loss, logs = objective(model, Batch(placed.unsqueeze(0), images.labels[index], index, found), clock())
-    assert (
-        logs["selected_share"][0] == (torch.nn.functional.avg_pool2d(found.float()[:, None], 8) < 0.5).sum()
+        logs["selected_share"][0] == (torch.nn.functional.avg_pool2d(plain.masks[0].float()[:, None], 8) < 0.5).sum()
         and loss.isfinite()
     )
 

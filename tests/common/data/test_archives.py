@@ -50,7 +50,8 @@ def test_a_tar_a_class_is_the_same_set_as_its_folders(both):
     assert packed.digest == unpacked.digest
     rows = torch.tensor([4, 0, 5])
     assert torch.equal(
-        torch.cat(list(packed.training_batches(rows, 2, 7))), torch.cat(list(unpacked.training_batches(rows, 2, 7)))
+        torch.cat(list(packed.training_batches(rows, 2, 7)), 1),
+        torch.cat(list(unpacked.training_batches(rows, 2, 7)), 1),
     )
 
 

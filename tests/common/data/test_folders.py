@@ -50,10 +50,27 @@ def test_streaming_and_loading_give_the_same_pixels_in_order(files, workers):
 def test_a_crop_depends_on_the_seed_and_the_row_only(files):
     images = streamed(files)
     rows = torch.tensor([5, 0, 4])
-    one = torch.cat(list(images.training_batches(rows, 2, 7)))
-    assert torch.equal(one, torch.cat(list(streamed(files, 2).training_batches(rows, 1, 7))))
-    assert torch.equal(one.flip(0), torch.cat(list(images.training_batches(rows.flip(0), 3, 7))))
-    assert not torch.equal(one, torch.cat(list(images.training_batches(rows, 2, 8))))
+    cropped = lambda images, rows, batch, seed: torch.cat([v for (v,) in images.training_batches(rows, batch, seed)])  # noqa: E731
+    one = cropped(images, rows, 2, 7)
+    assert torch.equal(one, cropped(streamed(files, 2), rows, 1, 7))
+    assert torch.equal(one.flip(0), cropped(images, rows.flip(0), 3, 7))
+    assert not torch.equal(one, cropped(images, rows, 2, 8))
+    for row, crop in zip(rows.tolist(), one):
+        image = decode(files[row])
+        box = random_resized_crop(image, (0.08, 1.0), np.random.default_rng([7, row]))
+        expected = np.asarray(image.crop(box).resize((16, 16), Image.Resampling.BILINEAR))
+        assert np.array_equal(expected, crop.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_view_has_a_crop_of_its_own_that_depends_on_seed_row_and_view(files, workers):
+    rows = torch.tensor([5, 0, 4])
+    two = torch.cat(list(streamed(files, workers).training_batches(rows, 2, 7, views=2)), dim=1)
+    three = torch.cat(list(streamed(files).training_batches(rows.flip(0), 3, 7, views=3)), dim=1)
+    assert two.shape == (2, 3, 3, 16, 16) and torch.equal(two, three[:2].flip(1))
+    assert all(not torch.equal(*two[:, row]) for row in range(3))
+    (one,) = next(streamed(files).training_batches(rows, 3, 7))
+    assert torch.equal(one, two[0])
 
 
 def test_crops_have_the_area_and_ratio_asked_for():
@@ -132,7 +149,7 @@ def test_an_image_that_does_not_decode_stops_training_or_is_replaced_by_another_
     with pytest.raises(UserError, match="3.png does not decode"):
         list(streamed(files, labels=labels).training_batches(rows, 4, 0))
     skipping = streamed(files, labels=labels, on_corrupt="skip")
-    whole = torch.cat(list(skipping.training_batches(rows, 4, 0)))
+    whole = torch.cat([view for (view,) in skipping.training_batches(rows, 4, 0)])
     assert torch.equal(whole[3], whole[5]), "row 5 is the next of class 1"
     assert len(skipping.skipped) == 1 and "3.png" in capsys.readouterr().err
     with pytest.raises(UserError, match="3.png does not decode"):  # what is scored is never replaced

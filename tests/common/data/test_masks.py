@@ -1,4 +1,4 @@
-"""Masks as bits on disk, and masks that stay on their images when both are scaled, mirrored and cut."""
+"""Masks as bits on disk, and masks that stay on their images when both are scaled, mirrored and cut (common/training/placement.py)."""
 
 import json
 
@@ -13,7 +13,7 @@ from common.cli.errors import UserError
 from common.data import masks as module
 from common.data.images import Images
 from common.data.masks import IGNORE, StoredMasks, check_masks, make_masks, pack, read_masks, write_manifest
-from common.training.placement import JointAugmentation, Placement, draw_placement, place_images, place_masks
+from common.training.placement import JointAugmentation, Placement, place_images, place_masks
 
 FACTS = {
     "checkpoint_sha256": "c" * 64,
@@ -142,7 +142,7 @@ def plain_place(image, mask, size, offset, mirrored):
 def test_placing_equals_resizing_padding_and_cropping_one_image_at_a_time(seed, window):
     generator = torch.Generator().manual_seed(seed)
     images, masks = torch.rand(4, 3, *window, generator=generator, dtype=torch.float64), random_masks(4, *window, seed)
-    place = draw_placement(4, window, JointAugmentation(), generator)
+    place = JointAugmentation().draw(4, window, generator)
     got, labels = place_images(images, place), place_masks(masks, place)
     for row in range(4):
         expected = plain_place(
@@ -168,7 +168,7 @@ def misplaced(images_place, masks_place, window=(32, 32)):
 
 
 def test_image_and_mask_stay_together_and_one_shifted_pixel_shows():
-    place = draw_placement(64, (32, 32), JointAugmentation(), torch.Generator().manual_seed(0))
+    place = JointAugmentation().draw(64, (32, 32), torch.Generator().manual_seed(0))
     assert misplaced(place, place) < 1e-3
     assert misplaced(place, place._replace(offset=place.offset + torch.tensor([0, 1]))) > 0.05
     assert misplaced(place, place._replace(mirrored=~place.mirrored)) > 0.2
@@ -197,7 +197,7 @@ def test_padding_is_black_and_ignored_and_never_background():
 
 def test_draws_cover_the_declared_ranges_and_follow_the_generator():
     how, window = JointAugmentation(0.5, 2.0, True), (20, 10)
-    place = draw_placement(4000, window, how, torch.Generator().manual_seed(1))
+    place = how.draw(4000, window, torch.Generator().manual_seed(1))
     assert (
         place.size[:, 0].min() == 10
         and place.size[:, 0].max() == 40
@@ -206,6 +206,6 @@ def test_draws_cover_the_declared_ranges_and_follow_the_generator():
     assert (place.offset[:, 0] <= (place.size[:, 0] - 20).clamp_min(0)).all() and (
         place.offset[:, 0] >= (place.size[:, 0] - 20).clamp_max(0)
     ).all()
-    again = draw_placement(4000, window, how, torch.Generator().manual_seed(1))
+    again = how.draw(4000, window, torch.Generator().manual_seed(1))
     assert all(torch.equal(a, b) for a, b in zip(place, again))
-    assert not draw_placement(100, window, JointAugmentation(flip=False), torch.Generator()).mirrored.any()
+    assert not JointAugmentation(flip=False).draw(100, window, torch.Generator()).mirrored.any()

@@ -23,6 +23,7 @@ from common.scorers.arrays import Features
 from common.scoring import cache as feature_cache
 from common.scoring.features import extract
 from common.training import distributed
+from common.training.augment import Augmentation
 from common.training.engine import fit
 from common.training.objective import accuracy
 from common.training.recipe import TrainRecipe
@@ -79,13 +80,17 @@ def methods(images) -> dict:
     plain = TrainRecipe(**STEPS, drop_last=False, jitter=True)
     lbf = {"batch": LBFRecipe(**STEPS, mu=0.1, drop_last=False)}
     lbf |= {"image": replace(lbf["batch"], reduction="image"), "random": replace(lbf["batch"], locations="random")}
+    lbf["masks"] = replace(lbf["batch"], locations="truth", crop="resized", jitter=True)
     dense = DFBRecipe(**STEPS, warmup_steps=0)
     masks = other_masks(images, "truth")
     return {
         "plain": (network(8), CrossEntropy(), plain),
         "mixup": (network(8), Mixup(1.0), plain),
         "body": (network(8), Body(), plain),
-        **{f"lbf-{name}": (network(8), LBF(recipe, network(8)), recipe) for name, recipe in lbf.items()},
+        **{
+            f"lbf-{name}": (network(8), LBF(recipe, network(8), masks if name == "masks" else None), recipe)
+            for name, recipe in lbf.items()
+        },
         "dense": (network(9), DFB(dense, masks), dense),
         "lbf-group-norm": (group_norm(8), LBF(lbf["batch"], group_norm(8)), lbf["batch"]),
         "dense-group-norm": (group_norm(9), DFB(dense, masks), dense),
@@ -107,6 +112,21 @@ class LastProcessFails(CrossEntropy):
         loss, logs = super().forward(model, batch, clock)
         fails = clock.step == 1 and distributed.rank() == distributed.world() - 1
         return (loss * float("nan") if fails else loss), logs
+
+
+def rows_augmented(images, out: Path) -> list[int]:
+    """How many images this process augments at each step."""
+    counted, apply = [], Augmentation.apply
+
+    def counting(how, pixels, draws, masks=None):
+        counted.append(len(pixels))
+        return apply(how, pixels, draws, masks)
+
+    Augmentation.apply = counting
+    refused = refusal(images, out, CrossEntropy(), steps=3, drop_last=False)
+    Augmentation.apply = apply
+    assert not refused, refused
+    return counted
 
 
 def refusal(images, out: Path, objective: CrossEntropy, **changes) -> str:
@@ -168,6 +188,8 @@ def main(out: Path) -> None:
         refusal(images, out / "draws", draws)
         or distributed.gather({"drawn": np.array([draws.drawn])})["drawn"].tolist()
     )
+    counted = np.array([rows_augmented(images, out / "counted")])
+    said["augmented"] = distributed.gather({"rows": counted})["rows"].tolist()
     mapped, said["passed"] = mapped_features(images, out / "cache")
     if distributed.is_main():
         (out / "said.json").write_text(json.dumps(said))

@@ -1,10 +1,26 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 
 from common.objectives.mixup import _beta, mixup
 from common.training import augment as A
-from common.training.augment import Augmentation, augment
+from common.training.augment import Augmentation
+from common.training.placement import JointAugmentation
+
+sys.path.insert(0, str(Path(__file__).parent))
+import plain_augment
+
+WAYS = {
+    "pad": Augmentation(),
+    "reflect": Augmentation(crop_padding="reflect", flip=False),
+    "resized": Augmentation(crop="resized", jitter=True),
+    "window": Augmentation(crop="window", window_px=20),
+    "jitter": Augmentation(crop="none", flip=False, jitter=True),
+    "placed": JointAugmentation(),
+}
 
 
 @pytest.fixture
@@ -21,6 +37,10 @@ def draw(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def augment(pixels, how, generator):
+    return how.apply(pixels, how.draw(len(pixels), tuple(pixels.shape[2:]), generator))[0]
+
+
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 def test_padded_crops_are_torchvisions_image_by_image(images, mode):
     dy, dx = torch.randint(0, 9, (2, 30), generator=draw())
@@ -31,14 +51,14 @@ def test_padded_crops_are_torchvisions_image_by_image(images, mode):
 
 
 def test_resized_crops_are_torchvisions_image_by_image(images):
-    boxes = A.draw_boxes(30, 16, 12, 0.2, draw(), torch.device("cpu"))
+    boxes = A.draw_boxes(30, 16, 12, 0.2, draw())
     ours = A.resized_crop(images, boxes)
     for i, image in enumerate(images):
         assert torch.allclose(ours[i], TF.resized_crop(image, *boxes[i].tolist(), [16, 12], antialias=False), atol=1e-5)
 
 
 def test_boxes_lie_inside_and_keep_area_and_aspect_in_range():
-    boxes = A.draw_boxes(4000, 64, 64, 0.2, draw(), torch.device("cpu"))
+    boxes = A.draw_boxes(4000, 64, 64, 0.2, draw())
     top, left, h, w = boxes.unbind(1)
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= 64).all() and (left + w <= 64).all()
     area, ratio = h * w / 4096, w / h
@@ -71,15 +91,15 @@ def test_jitter_applies_each_images_factors_in_its_own_order(images):
     factors = torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.4, 0.4, 0.4, 0.1]) * (
         2 * torch.rand(30, 4, generator=draw()) - 1
     )
-    rank = torch.randperm(30, generator=draw(1))
-    result = A.color_jitter(images, factors, rank)
+    order = torch.randperm(30, generator=draw(1)) % 24
+    result = A.color_jitter(images, factors, order)
     theirs = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
-    for r, i in enumerate(rank.tolist()):
+    for i, k in enumerate(order.tolist()):
         image = images[i]
-        for op in A.order_of(r):
+        for op in A.ORDERS[k]:
             image = theirs[op](image, factors[i, op].item())
         assert torch.allclose(result[i], image, atol=5e-5), i
-    assert len({A.order_of(r) for r in range(24)}) == 24
+    assert len(set(A.ORDERS)) == 24 and len(set(order.tolist())) == 24
 
 
 def test_every_image_is_drawn_for_itself(pixels):
@@ -134,3 +154,46 @@ def test_mixup_shares_follow_the_beta_distribution():
     shares = [_beta(a, generator, torch.device("cpu")).item() for a in (0.1,) for _ in range(1500)]
     assert kstest(shares, beta(0.1, 0.1).cdf).pvalue > 1e-3
     assert kstest([_beta(1.0, generator, torch.device("cpu")).item() for _ in range(500)], "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "placed"])
+def test_pixels_are_those_of_the_plain_twin_bit_for_bit_and_view_after_view(pixels, name):
+    ours, theirs = draw(3), draw(3)
+    for _ in range(2):
+        assert torch.equal(augment(pixels, WAYS[name], ours), plain_augment.augment(pixels, WAYS[name], theirs))
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_rows_applied_alone_are_those_of_the_whole_batch(pixels, name):
+    """What a process makes of its part of a global batch, masks too; numbers stay on the CPU."""
+    how, masks = WAYS[name], pixels[:, 0] > 128
+    draws = how.draw(50, (32, 32), draw(5))
+    assert all(numbers is None or numbers.device.type == "cpu" for numbers in draws)
+    whole = how.apply(pixels, draws, masks)
+    for rows in (slice(0, 26), slice(26, 50), slice(7, 8)):
+        mine = type(draws)(*(None if numbers is None else numbers[rows] for numbers in draws))
+        part = how.apply(pixels[rows], mine, masks[rows])
+        assert torch.allclose(part[0], whole[0][rows], rtol=0, atol=1e-6) and torch.equal(part[1], whole[1][rows])
+        assert torch.equal(how.apply(pixels[rows], mine)[0], part[0]), "the masks leave the images alone"
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_mask_moves_as_an_image_that_shows_it(pixels, name):
+    how, masks = WAYS[name], (pixels[:, 0] > 128)
+    if name == "jitter":
+        how = Augmentation(crop="none")
+    draws = how.draw(50, (32, 32), draw(6))
+    shown, placed = how.apply((255 * masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8), draws, masks)
+    if name == "placed":
+        sure = (shown[:, 0] < 0.01) | (shown[:, 0] > 0.99)  # bilinear beside nearest
+        assert torch.equal((shown[:, 0] > 0.5)[sure & (placed >= 0)], (placed == 1)[sure & (placed >= 0)])
+    elif name == "resized":
+        assert placed.shape == shown[:, 0].shape
+        plain, moved = Augmentation(crop="resized").apply(
+            (255 * masks[:, None].expand(-1, 3, -1, -1)).to(torch.uint8), draws._replace(jittered=None), masks
+        )
+        assert torch.equal(plain[:, 0] >= 0.5, moved) and torch.equal(moved, placed)
+    else:
+        assert torch.equal(shown[:, 0] >= 0.5, placed) and not torch.equal(
+            placed, masks[:, : placed.shape[1], : placed.shape[2]]
+        )

@@ -74,6 +74,7 @@ METHODS = (
     "lbf-batch",
     "lbf-image",
     "lbf-random",
+    "lbf-masks",
     "dense",
     "lbf-group-norm",
     "dense-group-norm",
@@ -102,6 +103,11 @@ def test_logged_numbers_are_those_of_one_process(both, name):
     for a, b in zip(one, two):
         assert a.keys() == b.keys()
         assert all(a[key] == pytest.approx(b[key], abs=2e-6) for key in a if key != "seconds" and a[key] is not None)
+
+
+def test_each_process_augments_its_own_rows_alone(both):
+    one, two = (json.loads((folder / "said.json").read_text())["augmented"] for folder in both)
+    assert one == [[24, 24, 8]] and two == [[12, 12, 4], [12, 12, 4]]
 
 
 def test_features_are_joined_in_the_order_of_the_images(both):

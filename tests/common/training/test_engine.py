@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from common.backbones import build
-from common.checkpoint import load, load_training, weights_digest
+from common.checkpoint import load, load_finished, load_objective_state, load_training, weights_digest
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.data import shapes
+from common.data.transforms import Transform, transform_from_facts
 from common.objectives.cross_entropy import CrossEntropy
-from common.training.engine import Log, fit
-from common.training.objective import Objective, ratio
+from common.training.engine import fit
+from common.training.objective import Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
 
 CPU = torch.device("cpu")
@@ -51,6 +52,19 @@ def test_a_run_writes_recipe_log_and_checkpoint(tmp_path, images):
     assert [line["lr"] for line in lines] == pytest.approx([0.05, 0.005])
 
 
+def test_a_finished_run_has_every_fact_that_readers_need_without_being_told(tmp_path, images):
+    train(tmp_path, images, replace(RECIPE, steps=1), seed=4)
+    facts = load_finished(tmp_path / "checkpoint.pt")[1]
+    assert (facts["method"], facts["id_set"], facts["seed"]) == ("CrossEntropy", "shapes", 4)
+    assert (
+        facts["classes"] == list(images.classes)
+        and transform_from_facts(facts).facts() == Transform(48, "none").facts()
+    )
+    with pytest.raises(UserError, match="checkpoint.pt: the fact classes must be list"):
+        train(tmp_path / "no", images, facts={"classes": "circle"})
+    assert not (tmp_path / "no").exists()
+
+
 class Killed(Exception):
     pass
 
@@ -83,6 +97,8 @@ def test_killed_and_resumed_ends_with_the_tensors_of_an_undisturbed_run(tmp_path
     again = StopsAt(None)
     resumed = train(tmp_path / "killed", images, recipe, again, save_every_s=0.0)
     assert weights_digest(resumed) == weights_digest(whole)
+    seen = [load_objective_state(tmp_path / name / "checkpoint.pt")["seen"] for name in ("whole", "killed")]
+    assert torch.equal(*seen) and seen[0] > 0
     numbers = [
         [
             {k: v for k, v in json.loads(line).items() if k != "seconds"}
@@ -180,6 +196,10 @@ def test_an_objective_with_two_views_a_head_and_prototypes_fits(tmp_path, images
     weight = objective.project.weight.clone()
     train(tmp_path, images, objective=objective)
     assert not torch.equal(weight, objective.project.weight) and (objective.prototypes != 0.1).any()
+    kept, again = load_objective_state(tmp_path / "checkpoint.pt"), Prototypes()
+    train(tmp_path, images, objective=again)  # finished already
+    for name, tensor in objective.state_dict().items():
+        assert torch.equal(kept[name], tensor) and torch.equal(again.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize(
@@ -201,17 +221,6 @@ def test_the_schedule_has_its_values(recipe, factors):
 def test_lbf_fine_tuning_falls_at_epoch_15_of_30():
     steps = [learning_rate_factor(TrainRecipe(drops=(0.5,)), epoch * 390, 30 * 390) for epoch in (14, 15)]
     assert steps == pytest.approx([1, 0.1])
-
-
-def test_logged_shares_are_divided_over_the_epoch_not_per_step():
-    log = Log()
-    log.add({"loss": torch.tensor(1.0), "share": ratio(torch.tensor(1.0), 2)})
-    log.add({"loss": torch.tensor(3.0), "share": ratio(torch.tensor(0.0), 6)})
-    log.add({"loss": torch.tensor(2.0), "share": ratio(torch.tensor(0.0), 0)})
-    assert log.means() == {"loss": 2.0, "share": 0.125}
-    empty = Log()
-    empty.add({"norm": ratio(torch.tensor(0.0), 0)})
-    assert empty.means() == {"norm": None}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""The training command: what common.pretrain, lbf.finetune and dfb.finetune are. Each hands it a Method."""
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from common import checkpoint
+from common.backbones import BACKBONES
+from common.cli import flags
+from common.cli.errors import UserError
+from common.cli.flags import RunOptions
+from common.cli.recipes import add_arguments, given, pick
+from common.data.transforms import Transform, default_transform, transform_from_facts
+from common.training.distributed import device_of
+from common.training.engine import fit
+from common.training.method import Given, Method, Preset
+from common.training.recipe import TrainRecipe, prepare_recipe
+
+
+def main(made: argparse.ArgumentParser, methods: tuple[Method, ...]) -> None:
+    """Read the command line with `parser` of these methods, and train: of several, the one that has the preset."""
+    arguments = made.parse_args()
+    method = next((method for method in methods if arguments.preset in method.presets), methods[0])
+    if len(methods) > 1:
+        pick({name: method for method in methods for name in method.presets}, arguments.preset)
+        refuse_flags_of_others(arguments.preset, method, {m: given(arguments, m.objective.Recipe) for m in methods})
+    run, changes = flags.run_options(arguments), given(arguments, method.objective.Recipe)
+    train(method, arguments.preset, changes, run, vars(arguments))
+
+
+def refuse_flags_of_others(preset: str, method: Method, changes: dict[Method, dict[str, Any]]) -> None:
+    for other, names in changes.items():
+        for name in names:
+            if name not in changes[method]:
+                flag, theirs = name.replace("_", "-"), " and ".join(other.presets)
+                raise UserError(f"--{flag} belongs to the presets {theirs}, not to {preset}")
+
+
+def train(method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]) -> None:
+    """A run of `method`: a preset's recipe with `changes`, in the folder `run.out`. `own`: all values that flags have, by name."""
+    asked = look_up(method, preset, changes, run, own)
+    made = method.begin(asked)
+    facts = {
+        "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set, "classes": list(made.images.classes),
+        "transform": asked.transform.facts(), "limit": asked.run.limit, "start": own.get("weights") or "from scratch",
+    }  # fmt: skip
+    fit(
+        made.model, made.objective, made.images, made.recipe, run=run.out, seed=run.seed, device=asked.device,
+        facts=facts | made.facts, save_every_s=run.save_every, progress=not run.quiet,
+    )  # fmt: skip
+    print(run.out / "checkpoint.pt")
+
+
+def look_up(method: Method, name: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]) -> Given:
+    """What a run begins with. Raises UserError for a preset, a set, a checkpoint or a value of the recipe that cannot be."""
+    if method.from_checkpoint:
+        network, facts = checkpoint.load_finished(own["checkpoint"])
+        id_set, transform = facts["id_set"], transform_from_facts(facts)
+        name = name or id_set.split(":")[0]
+        recipe = pick(method.presets, name)
+        run = replace(run, limit=run.limit or facts["limit"])  # the same images, unless told otherwise
+    else:
+        preset, (network, facts) = pick(method.presets, name), (None, {})
+        id_set, recipe = own["id"] or preset.id_set, preset.recipe
+        transform = scored_transform(preset, id_set, own["image_size"])
+        own = own | {"backbone": own["backbone"] or preset.backbone}
+    device = device_of(run)
+    recipe = prepare_recipe(replace(recipe, **changes), device)
+    return Given(method, recipe, name, id_set, transform, run, device, own, network, facts)
+
+
+def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:
+    """How every image that is scored reaches the network's size."""
+    if preset.transform is None:
+        return default_transform(id_set, image_size)
+    return preset.transform if image_size is None else replace(preset.transform, size_px=image_size, resize_px=None)
+
+
+# --- flags -------------------------------------------------------------------------------------------------------------------------------
+
+
+def parser(methods: tuple[Method, ...], command: str, about: str) -> argparse.ArgumentParser:
+    """Flags of these methods, which start alike. `command` and `about` are for --help."""
+    said = "\n".join([about, *map(presets_text, methods)])
+    made = argparse.ArgumentParser(prog=f"python -m {command}", description=said, formatter_class=flags.formatter)
+    if methods[0].from_checkpoint:
+        made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
+        made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")
+    else:
+        add_start_arguments(made)
+    flags.add_run_arguments(made)
+    known: tuple[str, ...] = ()
+    for method in methods:
+        method.add_arguments(made)
+        add_arguments(made, method.objective.Recipe, omit=known)
+        known += tuple(field.name for field in fields(method.objective.Recipe))
+    return made
+
+
+def add_start_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of a run that starts with a new network."""
+    parser.add_argument("preset", help="a name from the list above")
+    sets = "train on this set instead of the preset's (see python -m common.data list)"
+    parser.add_argument("--id", metavar="SET", default=None, help=sets)
+    parser.add_argument("--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [the preset's]")
+    weights = 'start weights of the body: a file, or "hub" to fetch them [none: from scratch]'
+    parser.add_argument("--weights", default=None, metavar="FILE", help=weights)
+    size = "side of the images, in pixels [the set's: 32, 48 or 224]"
+    parser.add_argument("--image-size", type=int, default=None, metavar="PX", help=size)
+
+
+def presets_text(method: Method) -> str:
+    """A line a preset: length, rate, batch, and the method's own values where its presets differ."""
+    recipes = {name: getattr(preset, "recipe", preset) for name, preset in method.presets.items()}
+    common = {field.name for field in fields(TrainRecipe)}
+    own = [field.name for field in fields(method.objective.Recipe) if field.metadata and field.name not in common]
+    own = [name for name in own if len({getattr(recipe, name) for recipe in recipes.values()}) > 1]
+    lines = [f"presets of {method.name}{' (any backbone)' if method.from_checkpoint else ''}:"]
+    for name, recipe in recipes.items():
+        preset = method.presets[name]
+        where = f"{preset.id_set}, {preset.backbone}: " if isinstance(preset, Preset) else ""
+        length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
+        values = [
+            f"lr {recipe.lr:g}",
+            f"batch {recipe.batch_size}",
+            *(f"{f} {getattr(recipe, f) or 'none'}" for f in own),
+        ]
+        source = f". {preset.source}" if isinstance(preset, Preset) else ""
+        lines.append(f"  {name:18} {where}{', '.join([length, *values])}{source}")
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""What one command trains: an objective, the presets of its recipe, and how a run of it begins."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from common.backbones.classifier import Classifier
+from common.cli.flags import RunOptions
+from common.data.datasets import training_images
+from common.data.transforms import Transform
+from common.training.objective import Objective
+from common.training.recipe import TrainRecipe
+from common.training.seeds import seeded
+from common.training.start import new_network
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A data set, the network that is usual for it, and a recipe."""
+
+    id_set: str
+    backbone: str
+    recipe: TrainRecipe
+    source: str
+    transform: Transform | None = None  # of every image that is scored; None = the set's own
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command was told, looked up: what a method begins a run with."""
+
+    method: "Method"
+    recipe: TrainRecipe
+    preset: str
+    id_set: str
+    transform: Transform  # of every image that will be scored
+    run: RunOptions
+    device: torch.device
+    own: dict[str, Any] = field(default_factory=dict)  # all flags' values by name, the method's own among them
+    start: Classifier | None = None  # the finished network it goes on from, and the facts of its checkpoint
+    start_facts: dict[str, Any] = field(default_factory=dict)
+
+    def images(self, transform: Transform | None = None):
+        """The training images under `transform`, else under that of the images to be scored."""
+        run = self.run
+        return training_images(
+            self.id_set, transform or self.transform, root=run.data, limit=run.limit, on_corrupt=run.on_corrupt
+        )
+
+    def new_network(self, images) -> Classifier:
+        """A fresh network with an output for each class, and for those that the objective adds."""
+        extra, side = self.method.objective.extra_classes, self.transform.size_px
+        return new_network(self.own["backbone"], images, self.own["weights"], self.run.seed, side, extra)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the engine is handed. `facts` go into the checkpoint, beside or in the place of what the command knows (checkpoint.FACTS)."""
+
+    model: Classifier
+    objective: Objective
+    images: Any
+    recipe: TrainRecipe
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def begin_with_new_network(given: Given) -> Training:
+    """From scratch, or from the weights of a body."""
+    images = given.images()
+    with seeded(given.run.seed, "objective start"):
+        objective = given.method.objective(given.recipe)
+    return Training(given.new_network(images), objective, images, given.recipe)
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """An entry of METHODS (common.objectives), or of a command of its own.
+
+    The objective's class says the recipe's class (`Recipe`), how many views and outputs it wants, and whether it uses the head. `begin` makes
+    network, objective and images of what the command was given. A method with `from_checkpoint` goes on from a finished network; its presets
+    are recipes alone.
+    """
+
+    name: str  # --objective NAME
+    objective: type[Objective]
+    presets: dict[str, Preset] | dict[str, TrainRecipe]
+    title: str = ""  # what a row of results calls it; "" = name
+    begin: Callable[[Given], Training] = begin_with_new_network
+    from_checkpoint: bool = False
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None  # flags beside the recipe's
