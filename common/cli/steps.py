@@ -255,7 +255,7 @@ def making(
     Raises UserError for an expected input that nobody has been making for `wait_s` seconds, and where an output is not there in the end.
     """
     expect, inputs = list(expect), [Path(path) for path in inputs]
-    wait_s = wait_s if wait_s is not None else _patience_s() if expect else 0
+    wait_s = float(wait_s if wait_s is not None else _patience_s() if expect else 0)
     plain = [path for path in inputs if not any(path == there or there in path.parents for there, _ in expect)]
     step = Step([Path(path) for path in outputs], inputs, run, shared, together)
     try:
