@@ -12,6 +12,7 @@ from common.cli.steps import add_step_arguments, making
 def main() -> None:
     made = argparse.ArgumentParser()
     made.add_argument("inputs", nargs="*", type=Path)
+    made.add_argument("--of", type=Path, nargs="*", default=[], help="folders of runs, as inputs")
     made.add_argument("--out", type=Path, required=True)
     made.add_argument("--also", type=Path, nargs="*", default=[])
     made.add_argument("--run", action="store_true", help="--out is the folder of a run")
@@ -23,7 +24,7 @@ def main() -> None:
     add_step_arguments(made)
     given = made.parse_args()
     out = given.out / "checkpoint.pt" if given.run else given.out
-    files = [path / "checkpoint.pt" if path.is_dir() else path for path in given.inputs]
+    files = [*given.inputs, *(folder / "checkpoint.pt" for folder in given.of)]
     places = {"run": given.out if given.run else None, "shared": given.shared}
     with making([out, *given.also], files, expect=given.expect, wait_s=given.wait, **places) as step:
         identity = {"command": "fake", "recipe": {"value": given.value}, "inputs": [sha256(path) for path in files]}

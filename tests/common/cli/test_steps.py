@@ -111,7 +111,7 @@ def test_a_run_is_not_moved_with_the_input_of_the_new_one_in_it(fakes):
 
 def test_a_run_is_not_moved_while_somebody_writes_in_it(fakes):
     fakes.run("--out", "a", "--run", "--value", "x")
-    scoring = fakes.start("a", "--out", "a/results", "--until", "go")
+    scoring = fakes.start("--of", "a", "--out", "a/results", "--until", "go")
     fakes.until(lambda: "results" in fakes.worked())
     training = fakes.start("--out", "a", "--run", "--value", "y")
     assert f"process {scoring.pid}" in training.stderr.readline() and not (fakes.folder / "a.1").exists()
