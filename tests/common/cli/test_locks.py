@@ -1,10 +1,10 @@
 """A lock belongs to a living process: not to its data workers, not to what it starts, not to the dead."""
 
 import errno
-import multiprocessing
+import os
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -37,17 +37,30 @@ def test_the_holder_is_named_to_another_process_and_is_nobody_to_itself(lock):
     assert holder(lock.path) is None
 
 
-def test_a_forked_data_worker_and_a_started_program_do_not_keep_it(lock):
-    lock.take()
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    worker.start()
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
-    lock.release()
-    other = Lock(lock.path)
+PARENT = """
+import os, subprocess, sys, time
+from common.cli.locks import Lock, Path
+assert Lock(Path(sys.argv[1])).take()
+program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+worker = os.fork()
+if worker:
+    print(program.pid, worker, flush=True)
+time.sleep(60)
+"""
+
+
+def test_data_workers_and_started_programs_that_outlive_a_killed_process_do_not_hold_its_lock(lock):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, lock.path], stdout=subprocess.PIPE, text=True)
+    outliving = [int(word) for word in parent.stdout.readline().split()]
     try:
-        assert other.take() and worker.is_alive() and program.poll() is None
+        assert not lock.take()
+        parent.kill(), parent.wait()
+        for process in outliving:
+            os.kill(process, 0)  # it lives
+        assert lock.take()
     finally:
-        other.release(), worker.kill(), program.kill(), program.wait()
+        for process in outliving:
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_lock_whose_file_was_moved_away_is_taken_anew(lock, tmp_path):

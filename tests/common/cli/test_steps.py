@@ -155,6 +155,16 @@ def test_an_input_is_not_current_while_what_it_was_made_from_has_changed(fakes):
     assert is_current(c), "it came out as it was"
 
 
+def test_an_input_made_anew_with_the_same_meaning_leaves_its_consumer_done_and_current(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    for text, done in (("weights, 3 seconds", False), ("weights, 4 seconds", True)):
+        a.write_text(text)
+        with making([b], [a]) as step:
+            assert step.is_done({"weights": "weights"}) is done
+            b.write_text("b")
+        assert is_current(b)
+
+
 def test_an_input_that_nobody_makes_is_waited_for_and_then_named(fakes):
     late = fakes.start("a", "--out", "b", "--expect", "a=k", "--wait", 0.1)
     out, said = late.communicate(timeout=60)
