@@ -105,12 +105,12 @@ def _cpu(value: Any) -> Any:
     return value
 
 
-def _read(path: Path | str) -> dict[str, Any]:
+def _read(path: Path | str, mmap: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
         reason = " ".join(str(error).split())[:120]
         raise UserError(
@@ -119,6 +119,13 @@ def _read(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r})")
     return content
+
+
+def read_facts(path: Path | str) -> dict[str, Any]:
+    """What is said of a network, with "backbone", "recipe" and "finished"; its tensors are not read. Raises UserError as `load`."""
+    content = _read(path, mmap=True)
+    finished = content["training"] is None
+    return content["facts"] | {"backbone": content["backbone"], "recipe": content["recipe"], "finished": finished}
 
 
 def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:

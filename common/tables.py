@@ -8,16 +8,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from common.cli import flags
 from common.cli.errors import UserError, command
+from common.cli.files import write_atomically
+from common.cli.recipes import digest
+from common.cli.steps import add_step_arguments, making
 from common.results import paper
 from common.results.rows import read_rows
 from common.results.tables import METRICS, beside_paper, read_paper, show
 
+VERSION = 1  # raised when the same rows give other text
 
-def main() -> None:
-    made = argparse.ArgumentParser(
-        prog="python -m common.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m common.tables", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate or dfb.evaluate")
     made.add_argument(
         "--metrics",
@@ -47,40 +51,56 @@ def main() -> None:
     made.add_argument(
         "--latex", type=Path, default=None, metavar="FILE", help="with a printed table: for \\input in LaTeX"
     )
-    arguments = made.parse_args()
-    rows = read_rows(arguments.results)
-    text, files = show(rows, arguments.metrics), {}
-    if arguments.paper and arguments.paper.is_dir():
-        if beside := beside_paper(rows, read_paper(arguments.paper), arguments.metrics):
-            text += "\n\n" + beside
-    elif arguments.paper:
-        text, files = whole_table(arguments, rows, text)
-    elif arguments.csv or arguments.latex or arguments.extra:
+    add_step_arguments(made)
+    return made
+
+
+def own_table(rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]]) -> str:
+    """Our rows, and beside them the printed cells that we have too."""
+    text = show(rows, metrics)
+    beside = beside_paper(rows, printed, metrics) if printed else ""
+    return f"{text}\n\n{beside}" if beside else text
+
+
+def printed_table(
+    rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]], extra: list[tuple[str, ...]]
+) -> tuple[str, str, str]:
+    """A printed table with ours in it as Markdown, CSV and LaTeX; in the Markdown also our own rows where some have no place there."""
+    found = paper.join(printed, rows, extra)
+    said = paper.left_out(found, rows)
+    text = f"{paper.as_markdown(found)}\n\n{paper.trained_as(rows)}"
+    if said:
+        text += f"\n\n{said}\n\nAll rows of ours:\n\n{show(rows, metrics)}"
+    return text, paper.as_csv(found), paper.as_latex(found)
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    source, outputs = arguments.paper, [arguments.out, arguments.csv, arguments.latex]
+    whole = source is not None and not source.is_dir()
+    if not whole and (arguments.csv or arguments.latex or arguments.extra):
         raise UserError("--csv, --latex and --extra need --paper with a printed table")
-    print(text)
-    for path, content in {arguments.out: text + "\n", **files}.items():
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-            print(f"\n{path}", file=sys.stderr)
-
-
-def whole_table(
-    arguments: argparse.Namespace, rows: list[dict[str, str]], own: str
-) -> tuple[str, dict[Path | None, str]]:
-    """The printed table with ours in it, our own rows where some have no place there, and the files to write."""
-
     extra = [tuple(word.rsplit("/", 1)) for word in arguments.extra]
     if any(len(pair) != 2 for pair in extra):
         raise UserError(f"extra must be METHOD/SCORER, got {' '.join(arguments.extra)}")
-    found = paper.join(paper.read_printed(arguments.paper), rows, extra)
-    said = paper.left_out(found, rows)
-    text = (
-        paper.as_markdown(found)
-        + f"\n\n{paper.trained_as(rows)}"
-        + (f"\n\n{said}\n\nAll rows of ours:\n\n{own}" if said else "")
-    )
-    return text, {arguments.csv: paper.as_csv(found), arguments.latex: paper.as_latex(found)}
+    written = [path for path in outputs if path]
+    with making(written, arguments.results, expect=arguments.expect, wait_s=arguments.wait) as step:
+        rows = read_rows(arguments.results)
+        printed = paper.read_printed(source) if whole else read_paper(source) if source else []
+        made_of = {"rows": digest(rows), "printed": digest(printed), "metrics": arguments.metrics, "extra": extra}
+        if step.is_done({"command": "common.tables", "version": VERSION, "whole": whole} | made_of):
+            return
+        texts = (
+            printed_table(rows, arguments.metrics, printed, extra)
+            if whole
+            else (own_table(rows, arguments.metrics, printed),)
+        )
+        for path, text in zip(outputs, (texts[0] + "\n", *texts[1:])):
+            if path:
+                write_atomically(path, lambda part, text=text: part.write_text(text))
+        step.say(texts[0])
+    for path in written:
+        print(f"written: {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-# Sourced by every script: go to the project's root and have an environment with the project in it.
+# Sourced by every script: go to the project's root, have an environment with the project in it, and `run` commands.
 #
 # With no virtual environment active, .venv is made and used, with the versions of constraints.txt. In an active one only what is
 # missing is installed. OOD_INSTALL=0 installs nothing (a machine without a package index that has the packages already).
 set -euo pipefail
+script="$(cd "$(dirname "$0")" && pwd)/${0##*/}"
+script_words=("$@")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 extras="${extras:-}"
@@ -24,3 +26,27 @@ if [ "${OOD_INSTALL:-1}" != 0 ]; then
     echo "$want" > "$stamp"
   fi
 fi
+
+# run python -m MODULE words...: the next command of a script, which finds out itself whether there is anything to do. Of each word that is, lies below
+# or contains what an earlier line had after --out, it expects that this line made it: --expect PATH=KEY (docs/tables.md). DRY=1 prints the line instead.
+made=() steps=0
+run() {
+  local word last="" out="" known words=() typed="${*:3}"
+  for word in "${@:3}"; do
+    if [ "$last" = --out ]; then out=$word; else words+=("$word"); fi && last=$word
+  done
+  for known in ${made[@]+"${made[@]}"}; do
+    for word in "${words[@]}"; do
+      if [[ "$word/" == "${known%=*}"/* || "${known%=*}/" == "$word"/* ]]; then set -- "$@" --expect "$known" && break; fi
+    done
+  done
+  [ -z "$out" ] || made+=("$out=$(line_key "${@:3}")")
+  if [ -n "${DRY:-}" ]; then printf '%q ' "$@" && echo && return; fi
+  total=${total:-$(DRY=1 bash "$script" ${script_words[@]+"${script_words[@]}"} | wc -l)}
+  echo "step $((steps += 1))/$((total)): $typed" >&2
+  "$@"
+}
+line_key() { printf '%s\0' "$@" | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-16; }
+
+# need_sets NAME[/train]...: names what is missing before anything is trained. DRY=1 needs nothing.
+need_sets() { [ -n "${SMOKE:-}${DRY:-}" ] || python -m common.data need "$@"; }

@@ -1,0 +1,78 @@
+"""`run` in experiments/environment.sh: scripts as lists of commands, which can be printed, counted, and run side by side."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = """
+. {root}/experiments/environment.sh
+export PYTHONPATH=$PYTHONPATH:{root}/tests/common/cli
+cd {folder}
+O="a folder"
+run python -m fake_command --out "$O/a" --run --value "${{VALUE:-x}}" --log log
+run python -m fake_command "$O/a/checkpoint.pt" --out "$O/b" --run --log log
+run python -m fake_command "$O/a/checkpoint.pt" --out "$O/a/c.csv" --log log
+run python -m fake_command --of "$O/a" "$O/b" --out "$O/d.md" --log log
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    """table(name=value) runs the four commands of a small table, with these variables in its environment."""
+    script = tmp_path / "table.sh"
+    script.write_text(SCRIPT.format(root=ROOT, folder=shlex.quote(str(tmp_path))))
+
+    def go(**variables: str) -> subprocess.CompletedProcess:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"OOD_INSTALL": "0", "DRY": "", "PATH": path} | variables
+        return subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=True)
+
+    return go
+
+
+def worked(folder: Path) -> str:
+    return "".join(Path(line).stem for line in (folder / "log").read_text().split())
+
+
+def keys_in(lines: list[list[str]]) -> set[str]:
+    return {word.rpartition("=")[2] for line in lines for word, flag in zip(line[1:], line) if flag == "--expect"}
+
+
+def test_commands_are_counted_and_done_ones_print_their_result(table, tmp_path):
+    first, second = table(), table()
+    assert first.stdout == second.stdout == "made x\nmade x\nmade x\nmade xx\n" and worked(tmp_path) == "abcd"
+    steps = [line for line in first.stderr.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in steps] == ["1/4:", "2/4:", "3/4:", "4/4:"] and "--expect" not in first.stderr
+    assert second.stderr.count("done already") == 4
+
+
+def test_an_input_is_expected_of_the_line_that_made_it_and_so_on_back(table, tmp_path):
+    lines = [shlex.split(line) for line in table(DRY="1").stdout.splitlines()]
+    expected = [[word.rpartition("=")[0] for word, flag in zip(line[1:], line) if flag == "--expect"] for line in lines]
+    assert expected == [[], ["a folder/a"], ["a folder/a"], ["a folder/a", "a folder/b", "a folder/a/c.csv"]]
+    assert not (tmp_path / "log").exists()
+    other = [shlex.split(line) for line in table(DRY="1", VALUE="y").stdout.splitlines()]
+    assert len(keys_in(lines)) == len(keys_in(other)) == 3 and not keys_in(lines) & keys_in(other)
+
+
+def test_a_change_at_the_start_makes_all_that_follows_anew(table, tmp_path):
+    table(), table(VALUE="y")
+    assert worked(tmp_path) == "abcd" * 2 and (tmp_path / "a folder/d.md").read_text() == "yy"
+    assert (tmp_path / "a folder/a.1/c.csv").read_text() == "x"
+
+
+def test_workers_over_the_printed_lines_in_reverse_do_each_once(table, tmp_path):
+    lines = table(DRY="1").stdout.splitlines()
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests/common/cli")))
+    environment = os.environ | {"PYTHONPATH": paths, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    workers = [
+        subprocess.Popen(["bash", "-c", line], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+        for line in [*reversed(lines), *lines]
+    ]
+    assert [worker.wait(60) for worker in workers] == [0] * 8
+    assert sorted(worked(tmp_path)) == list("abcd") and (tmp_path / "a folder/d.md").read_text() == "xx"
