@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
     "common/backbones/classifier.py": "common/backbones/test_backbones.py",
     "common/backbones/weights.py": "common/backbones/test_backbones.py",
-    "common/cli/files.py": "common/test_checkpoint.py",  # through save: killed half-way, the old file stays
     "common/cli/flags.py": "test_starts.py",  # --help of every command
+    "common/cli/stamps.py": "common/cli/test_steps.py",
     "common/compare.py": "common/test_commands.py",
     "common/data/__init__.py": "common/data/test_datasets.py",
     "common/data/shrink.py": "common/data/test_archives.py",
@@ -28,13 +28,12 @@ ELSEWHERE = {
     "common/scorers/neighbours.py": "common/scorers/test_distances.py",
     "common/scoring/cache.py": "common/scoring/test_features.py",
     "common/scoring/own_arrays.py": "common/test_commands.py",
-    "common/tables.py": "common/test_commands.py",
-    "common/training/command.py": "common/test_stage1.py",
+    "common/training/command.py": "common/objectives/test_registry.py",
     "common/training/method.py": "common/objectives/test_registry.py",
     "common/training/objective.py": "common/training/test_engine.py",
     "common/training/placement.py": "common/data/test_masks.py",
     "common/training/recipe.py": "common/training/test_engine.py",
-    "common/training/start.py": "lbf/test_finetune.py",
+    "common/training/start.py": "common/test_commands.py",
     "dfb/diagnostics.py": "dfb/test_commands.py",
     "dfb/evaluate.py": "dfb/test_commands.py",
     "dfb/figures.py": "dfb/test_commands.py",

@@ -6,21 +6,18 @@ The arrays are random, of the sizes given, and memory-mapped: only memory and ti
 process of its own; its peak is the process's anonymous memory (Linux), for pages of mapped files can be dropped whenever others need them.
 """
 
-import argparse
-import multiprocessing
-import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from sys import stderr
 
 import numpy as np
-import torch
+import torch  # noqa: F401  in every process from the start: KNN uses it, and its import is no part of a score
+from harness import STATUS, apart, at_least, parser, pick_device, report
 
-from common.cli import flags, provenance
-from common.cli.errors import UserError, command
-from common.results.tables import markdown
+from common.cli.errors import UserError, command, unknown
 from common.scorers import ALL, SCORERS
 from common.scorers.arrays import Features, Head
 from common.scorers.base import blocks
@@ -28,13 +25,22 @@ from common.scorers.base import blocks
 ODIN_NEED = SCORERS["odin"].needs[0]
 
 
-def mapped(folder: Path, images: int, head: Head, seed: int) -> Features:
+def write_head(folder: Path, classes: int, channels: int) -> None:
+    weight = 0.02 * np.random.default_rng(0).standard_normal((classes, channels), dtype=np.float32)
+    weight[np.arange(classes), np.arange(classes) % channels] += 1
+    np.save(folder / "head.npy", weight)
+
+
+def write(folder: Path, images: int, seed: int) -> None:
     """Features of `images` random images, a strong unit a class, written block by block."""
+    head = read_head(folder)
     classes, channels = head.weight.shape
+    folder = folder / str(seed)
+    folder.mkdir()
     rng, labels = np.random.default_rng(seed), np.arange(images) % classes
     widths = {"penultimate": channels, "logits": classes, "channel_maxima": 2 + channels}
     files = {
-        name: np.lib.format.open_memmap(folder / f"{seed}-{name}.npy", "w+", np.float32, (images, width))
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (images, width))
         for name, width in widths.items()
     }
     for part in blocks(images, 8 * channels):
@@ -42,61 +48,52 @@ def mapped(folder: Path, images: int, head: Head, seed: int) -> Features:
         h[np.arange(len(h)), labels[part] % channels] += 4
         files["penultimate"][part], files["logits"][part] = h, h @ head.weight.T + head.bias
         files["channel_maxima"][part] = np.c_[np.full((len(h), 2), (1, channels)), h]
-    norms = rng.uniform(1, 2, (images, 16)).astype(np.float32)
+    np.save(folder / "block_norms.npy", rng.uniform(1, 2, (images, 16)).astype(np.float32))
+
+
+def read_head(folder: Path) -> Head:
+    weight = np.load(folder / "head.npy")
+    return Head(weight, np.zeros(len(weight), np.float32))
+
+
+def read(folder: Path, seed: int) -> Features:
+    """What `write` wrote, mapped."""
+    mapped = {path.stem: np.load(path, mmap_mode="r") for path in (folder / str(seed)).glob("*.npy")}
+    norms = np.array(mapped["block_norms"])
     extras = {
-        "channel_maxima": files["channel_maxima"],
-        "block_norms": norms,
-        "jigsaw_block_norms": norms[::-1],
+        "channel_maxima": mapped["channel_maxima"], "block_norms": norms, "jigsaw_block_norms": norms[::-1],
         ODIN_NEED: norms[:, 0],
-    }
-    return Features(files["penultimate"], files["logits"], labels, extras)
+    }  # fmt: skip
+    labels = np.arange(len(norms)) % mapped["logits"].shape[1]
+    return Features(mapped["penultimate"], mapped["logits"], labels, extras)
 
 
-def anonymous_mb() -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) / 1000
-
-
-def measure(name: str, train: Features, test: Features, head: Head, answer) -> None:
-    """In a child: seconds to fit, seconds to score, peak MB, sampled every 5 ms."""
-    peak, done = [anonymous_mb()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            peak[0] = max(peak[0], anonymous_mb())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+def fit_and_score(name: str, folder: Path) -> Callable[[], tuple[float, float]]:
+    """Seconds to fit and to score, once called."""
+    train, test, head = read(folder, 1), read(folder, 2), read_head(folder)
     scorer = SCORERS[name] if name != "knn" else replace(SCORERS[name], k=min(50, len(train)))
-    started = time.perf_counter()
-    score = scorer.fit(train, head)
-    fitted = time.perf_counter()
-    score(test)
-    seconds = fitted - started, time.perf_counter() - fitted
-    done.set()
-    watcher.join()
-    answer.send((*seconds, peak[0]))
+
+    def run() -> tuple[float, float]:
+        started = time.perf_counter()
+        score = scorer.fit(train, head)
+        fitted = time.perf_counter()
+        score(test)
+        return fitted - started, time.perf_counter() - fitted
+
+    return run
 
 
-def in_a_process(*given) -> tuple[float, float, float] | None:
-    """None where the process was ended from outside, which is what running out of memory looks like."""
-    context = multiprocessing.get_context("fork")  # the mapped arrays are shared, nothing is pickled
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=measure, args=(*given, theirs))
-    child.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    except EOFError:
-        return None
-    finally:
-        child.join()
+def measure(name: str, folder: Path, progress: bool) -> list[str]:
+    """A line of the table."""
+    found = apart(fit_and_score, name, folder, anonymous=True)
+    line = [name, *(f"{s:.1f}" for s in found.result), f"{found.peak / 1e6:.0f}"] if found else [name, "ended", "", ""]
+    if progress:
+        print(*line, file=stderr)
+    return line
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python experiments/benchmarks/features.py", description=__doc__, formatter_class=flags.formatter
-    )
+def main() -> None:
+    made = parser(__file__, __doc__, device=False)
     made.add_argument(
         "--train", type=int, default=128_117, metavar="N", help="training images [128117, a tenth of ImageNet]"
     )
@@ -111,35 +108,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--folder", type=Path, default=None, help="where the arrays lie while it runs [the system's temporary folder]"
     )
-    return made
-
-
-def main() -> None:
-    arguments = parser().parse_args()
-    sizes = (arguments.train, arguments.test, arguments.channels, arguments.classes)
-    if min(sizes) < 2 or arguments.train < arguments.classes:
-        raise UserError(f"sizes must be >= 2 and train at least classes, got train, test, channels, classes = {sizes}")
-    if not Path("/proc/self/status").exists():
-        raise UserError("peak memory is read from /proc/self/status, which is not there; this benchmark needs Linux")
-    rng = np.random.default_rng(0)
-    weight = 0.02 * rng.standard_normal((arguments.classes, arguments.channels), dtype=np.float32)
-    weight[np.arange(arguments.classes), np.arange(arguments.classes) % arguments.channels] += 1
-    head, rows = Head(weight, np.zeros(arguments.classes, np.float32)), []
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        train, test = mapped(Path(folder), arguments.train, head, 1), mapped(Path(folder), arguments.test, head, 2)
-        stored = sum(array.nbytes for array in (train.penultimate, train.logits))
-        print(
-            f"{arguments.train:,} x {arguments.channels} training features, K = {arguments.classes}, {stored / 1e9:.2f} GB with logits, {provenance.hardware(torch.device('cpu'))}\n"
-        )
-        for name in arguments.scorers:
-            found = in_a_process(name, train, test, head)
-            rows.append(
-                [name, *(f"{value:.1f}" for value in found[:2]), f"{found[2]:.0f}"]
-                if found
-                else [name, "ended", "", ""]
-            )
-            print(*rows[-1], file=sys.stderr)
-    print(markdown(["score", "fit, s", f"{arguments.test} images scored, s", "peak memory, MB"], rows))
+    arguments = made.parse_args()
+    n_train, n_test, channels, classes = arguments.train, arguments.test, arguments.channels, arguments.classes
+    at_least(2, train=n_train, test=n_test, channels=channels, classes=classes)
+    if n_train < classes:
+        raise UserError(f"train must be at least classes ({classes}), got {n_train}")
+    for name in arguments.scorers:
+        if name not in SCORERS:
+            raise unknown("scorer", name, SCORERS)
+    if not STATUS.exists():
+        raise UserError(f"peak memory is read from {STATUS}, which is not there; this benchmark needs Linux")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
+        folder = Path(scratch)
+        write_head(folder, classes, channels)
+        write(folder, n_train, 1)
+        write(folder, n_test, 2)
+        stored = 4 * n_train * (channels + classes)
+        lines = [measure(name, folder, progress=not arguments.quiet) for name in arguments.scorers]
+    setting = f"{n_train:,} x {channels} training features, K = {classes}, {stored / 1e9:.2f} GB with logits"
+    header = ["score", "fit, s", f"{n_test} images scored, s", "peak memory, MB"]
+    report(setting, pick_device("cpu"), (header, lines))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 python experiments/benchmarks/metrics.py --scores 1000000
 """
 
-import argparse
-import time
-
 import numpy as np
+from harness import at_least, beside, in_turn, parser, pick_device, report
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from common.cli.errors import UserError, command
-from common.cli.flags import formatter
+from common.cli.errors import command
 from common.metrics import summary
+
+OURS = "ours, one sort"
 
 
 def reference(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]:
@@ -26,29 +25,21 @@ def reference(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
-        prog="python experiments/benchmarks/metrics.py", description=__doc__, formatter_class=formatter
-    )
+    made = parser(__file__, __doc__, rounds=3, device=False)
     made.add_argument("--scores", type=int, default=1_000_000, help="ID scores, and as many OOD scores [1000000]")
-    made.add_argument("--rounds", type=int, default=3, help="timed rounds [3]")
     arguments = made.parse_args()
-    if arguments.scores < 1 or arguments.rounds < 1:
-        raise UserError(f"scores and rounds must be >= 1, got {arguments.scores} and {arguments.rounds}")
+    at_least(1, scores=arguments.scores, rounds=arguments.rounds)
     rng = np.random.default_rng(0)
-    id_scores, ood_scores = rng.normal(1, 1, arguments.scores), rng.normal(0, 1, arguments.scores)
-    ratios, worst = [], 0.0
-    for _ in range(arguments.rounds):
-        t0 = time.perf_counter()
-        ours = summary(id_scores, ood_scores)
-        t1 = time.perf_counter()
-        theirs = reference(id_scores, ood_scores)
-        t2 = time.perf_counter()
-        ratios.append((t2 - t1) / (t1 - t0))
-        worst = max(worst, *(abs(ours[name] - theirs[name]) for name in theirs))
-        print(f"ours {t1 - t0:.2f} s, scikit-learn {t2 - t1:.2f} s")
-    print(
-        f"{arguments.scores:,} + {arguments.scores:,} scores: {np.median(ratios):.1f} times faster (median of {arguments.rounds}); largest difference {worst:.1e}"
+    pair = rng.normal(1, 1, arguments.scores), rng.normal(0, 1, arguments.scores)
+    kinds = {OURS: lambda: summary(*pair), "scikit-learn, four calls": lambda: reference(*pair)}
+    found = in_turn(kinds, arguments.rounds, progress=not arguments.quiet)
+    ours, theirs = (results[0] for results in found.results.values())
+    worst = max(abs(ours[name] - theirs[name]) for name in theirs)
+    setting = (
+        f"{arguments.scores:,} + {arguments.scores:,} scores, {arguments.rounds} rounds; largest difference {worst:.1e}"
     )
+    header = ["metrics", "median s", "times ours", "range over rounds"]
+    report(setting, pick_device("cpu"), (header, beside(found.seconds, OURS, decimals=3)))
 
 
 if __name__ == "__main__":

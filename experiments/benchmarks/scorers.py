@@ -4,32 +4,67 @@
 
 Ours: one pass a set for what all scores need (ODIN adds its gradient pass, FeatureNorm its jigsawed pass), then arrays. The other way runs
 the network again for each detector: pytorch-ood's detector where it has one (pip install pytorch-ood==0.4.0), else our score on a pass of its
-own. Images and weights are random, labels the network's own: only time and memory are measured here, never detection.
+own. Each side runs in a fresh process, in turn. Images and weights are random, labels the network's own: only time and memory are measured
+here, never detection.
 """
 
 import argparse
-import resource
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
+from harness import Apart, Table, apart, at_least, extent, parser, pick_device, ratios, report, synchroniser, timed
 
 from common.backbones import BACKBONES, build, spec
 from common.backbones.classifier import Classifier
-from common.cli import flags, provenance
 from common.cli.errors import UserError, command
 from common.data.images import Images
-from common.results.tables import markdown
-from common.scorers import ALL, SCORERS
-from common.scorers.arrays import Features, Head
+from common.scorers import ALL, SCORERS, Features, Head, Scorer
 from common.scoring.features import extract
-from common.training.distributed import device_of
 
 BATCH = 250
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes; `ood` images in each of `sets` sets."""
+
+    backbone: str
+    classes: int
+    train: int
+    id: int
+    ood: int
+    sets: int
+    device: str
+    progress: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """The network and the images that both sides see: those to fit on, and the test sets."""
+
+    model: Classifier
+    train: Images
+    tests: list[Images]
+    device: torch.device
+
+
+def world(setting: Setting) -> World:
+    """The same for the same setting; warmed up."""
+    torch.manual_seed(0)
+    device, size = pick_device(setting.device), spec(setting.backbone).image_size
+    model = build(setting.backbone, setting.classes).to(device).eval()
+    counts = [setting.train, setting.id] + [setting.ood] * setting.sets
+    train, *tests = (random_images(f"set {k}", n, size, setting.classes, k) for k, n in enumerate(counts))
+    made = World(model, spread_predictions(model, train, device), tests, device)
+    one_pass(replace(made, tests=tests[1:2]), ["msp"])
+    return made
 
 
 def random_images(name: str, count: int, size: int, classes: int, seed: int) -> Images:
@@ -47,6 +82,66 @@ def spread_predictions(model: Classifier, train: Images, device: torch.device) -
     model.head.weight.copy_(torch.eye(model.classes, model.channels, device=device) / pooled.std(0).clamp_min(1e-6))
     model.head.bias.copy_(-(model.head.weight @ pooled.mean(0)))
     return replace(train, labels=spread[:, : model.classes].argmax(1).cpu(), digest="")
+
+
+def one_pass(world: World, names: Sequence[str]) -> dict[str, float]:
+    """Seconds of the forward passes, and of each score from their arrays, fit included."""
+    scorers = {name: SCORERS[name] for name in names}
+    if "knn" in scorers:  # k may not exceed the training images of a small run
+        scorers["knn"] = replace(scorers["knn"], k=min(50, len(world.train)))
+    train_needs = sorted({need for scorer in scorers.values() for need in scorer.train_needs})
+    needs = sorted({need for scorer in scorers.values() for need in scorer.needs})
+
+    def look() -> tuple[Features | None, list[Features]]:
+        get = partial(extract, world.model, batch_size=BATCH, device=world.device, progress=False)
+        return get(world.train, train_needs) if train_needs else None, [get(images, needs) for images in world.tests]
+
+    def score_all(scorer: Scorer) -> None:
+        score = scorer.fit(train, head)
+        for features in tests:
+            score(features)
+
+    settle, head = synchroniser(world.device), Head.of(world.model)
+    forward, (train, tests) = timed(look, settle)
+    return {"forward": forward} | {
+        name: timed(partial(score_all, scorer), settle)[0] for name, scorer in scorers.items()
+    }
+
+
+def ours(setting: Setting) -> Callable[[], dict[str, dict[str, float]]]:
+    """Called in a process of its own: what is left to run is our side."""
+    made, plain = world(setting), [name for name in ALL if name != "odin"]
+    return lambda: {
+        "all": one_pass(made, ALL), "all but ODIN": one_pass(made, plain),
+        "every set once, nothing more": one_pass(made, ["msp", "mahalanobis"]),
+    }  # fmt: skip
+
+
+def theirs(setting: Setting) -> Callable[[], tuple[dict[str, float], int]]:
+    """Called in a process of its own: what is left to run is a pass a detector: seconds of each, and how many are pytorch-ood's.
+
+    A detector that fails is left out, and said.
+    """
+    made = world(setting)
+    detectors = peers(made.model)
+
+    def run() -> tuple[dict[str, float], int]:
+        seconds = {}
+        for name in ALL:
+            peer = (
+                partial(detect, name, detectors[name], made) if name in detectors else partial(one_pass, made, [name])
+            )
+            try:
+                seconds[name], _ = timed(peer, synchroniser(made.device))
+            except Exception as error:
+                print(f"{name} failed and is left out: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
+                continue
+            if setting.progress:
+                whose = "pytorch-ood" if name in detectors else "ours, a pass of its own"
+                print(f"{name}: {seconds[name]:.2f} s ({whose})", file=sys.stderr)
+        return seconds, len(seconds.keys() & detectors.keys())
+
+    return run
 
 
 def peers(model: Classifier) -> dict[str, Callable[[], Any]]:
@@ -72,77 +167,76 @@ def peers(model: Classifier) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
-def loader(images: Images, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches as pytorch-ood wants them; decoding is no part of what is measured."""
-    return [
-        (p.to(device).float() / 255, y.to(device))
-        for p, y in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True)
-    ]
-
-
-def peer_seconds(name: str, make: Callable[[], Any], train: Images, tests: list[Images], device: torch.device) -> float:
-    """One detector, fitted where it fits, on every test set."""
-    started, detector = time.perf_counter(), make()
+def detect(name: str, make: Callable[[], Any], world: World) -> None:
+    """One detector of pytorch-ood, fitted where it fits, on every test set."""
+    detector = make()
     if getattr(detector, "requires_fit", True) and SCORERS[name].train_needs:
-        detector.fit(loader(train, device))
-    for images in tests:
-        for batch, _ in loader(images, device):
-            if name in ("odin", "gradnorm"):
+        detector.fit(batches(world.train, world.device))
+    for images in world.tests:
+        for batch, _ in batches(images, world.device):
+            with nullcontext() if name in ("odin", "gradnorm") else torch.no_grad():
                 detector.predict(batch)
-            else:
-                with torch.no_grad():
-                    detector.predict(batch)
-    return time.perf_counter() - started
 
 
-def ours_alone(name: str, model: Classifier, train: Images, tests: list[Images], device: torch.device) -> float:
-    """Our score with a pass of its own, where the peer has no detector."""
-    started = time.perf_counter()
-    one_pass(model, [name], train, tests, device)
-    return time.perf_counter() - started
+def batches(images: Images, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """As pytorch-ood wants them; decoding is no part of what is measured."""
+    parts = zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True)
+    return [(pixels.to(device).float() / 255, labels.to(device)) for pixels, labels in parts]
 
 
-def one_pass(
-    model: Classifier, names: list[str], train: Images, tests: list[Images], device: torch.device
-) -> dict[str, float]:
-    """Seconds of the forward passes, and of each score, fit included."""
-    scorers = {name: SCORERS[name] for name in names}
-    if "knn" in scorers:  # k may not exceed the training images of a small run
-        scorers["knn"] = replace(scorers["knn"], k=min(50, len(train)))
-    started = time.perf_counter()
-    get = lambda images, needs: extract(model, images, sorted(needs), batch_size=BATCH, device=device, progress=False)  # noqa: E731
-    train_needs = {need for scorer in scorers.values() for need in scorer.train_needs}
-    needs = {need for scorer in scorers.values() for need in scorer.needs}
-    fitted_on = get(train, train_needs) if train_needs else None
-    seen: list[Features] = [get(images, needs) for images in tests]
-    seconds, head = {"forward": time.perf_counter() - started}, Head.of(model)
-    for name, scorer in scorers.items():
-        started = time.perf_counter()
-        score = scorer.fit(fitted_on, head)
-        for features in seen:
-            score(features)
-        seconds[name] = time.perf_counter() - started
-    return seconds
+def run_apart(side: Callable, setting: Setting) -> Apart:
+    if (found := apart(side, setting, device=setting.device)) is None:
+        raise UserError(
+            f"the process of {side.__name__!r} ended before its answer: too little memory, say; try smaller sets"
+        )
+    return found
 
 
-def peak_mb(function: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
-    """Result and peak memory in MB: of the GPU where there is one, else of the process (Linux: reset before; elsewhere its highest so far)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return function(), torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():
-        Path("/proc/self/clear_refs").write_text("5")
-        result = function()
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return result, int(line.split()[1]) / 1000
-    return function(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+def compared(name: str, ours: Sequence[float], theirs: Sequence[float], decimals: int) -> list[str]:
+    """A line: medians over rounds, median and range of the rounds' ratios."""
+    ratio = ratios({"ours": ours, "theirs": theirs}, "ours")["theirs"]
+    middle = (f"{np.median(values):.{decimals}f}" for values in (ours, theirs))
+    return [name, *middle, f"{np.median(ratio):.2f}", extent(ratio, 2)]
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python experiments/benchmarks/scorers.py", description=__doc__, formatter_class=flags.formatter
+def tables(ours: list[Apart], theirs: list[Apart]) -> tuple[Table, Table]:
+    """Both sides beside each other, and each score; numbers are medians over rounds."""
+    detectors = [found.result[0] for found in theirs]
+    totals = [sum(seconds.values()) for seconds in detectors]
+    plain = [sum(seconds.values()) - seconds.get("odin", 0) for seconds in detectors]
+    whole = [
+        compared("all scores, s", [sum(found.result["all"].values()) for found in ours], totals, 2),
+        compared("all but ODIN, s", [sum(found.result["all but ODIN"].values()) for found in ours], plain, 2),
+        compared("peak memory, MB", [found.peak / 1e6 for found in ours], [found.peak / 1e6 for found in theirs], 0),
+    ]
+    forward = forward_seconds(ours)
+    fast = {name: np.median([found.result["all"][name] for found in ours]) for name in ALL}
+    slow = {name: np.median([seconds[name] for seconds in detectors]) for name in detectors[0]}
+    fast, slow = {**fast, "all": sum(fast.values())}, {**slow, "all": sum(slow.values())}
+    each = [
+        [name, f"{1e3 * fast[name]:.1f}", f"{100 * fast[name] / forward:.2f}", f"{slow.get(name, float('nan')):.2f}"]
+        for name in sorted(fast, key=lambda name: (name == "all", -fast[name]))
+    ]
+    return (
+        (["", "ours", "a pass a detector", "ratio", "range over rounds"], whole),
+        (["score", "ours from arrays, ms", "% of the forward pass", "a pass of its own, s"], each),
     )
+
+
+def forward_seconds(ours: list[Apart]) -> float:
+    return float(np.median([found.result["every set once, nothing more"]["forward"] for found in ours]))
+
+
+def title(setting: Setting, ours: list[Apart], theirs: list[Apart]) -> str:
+    seconds, peers = theirs[0].result
+    version = f" ({metadata.version('pytorch-ood')})" if peers else ""
+    return (
+        f"{setting.backbone}, {spec(setting.backbone).image_size} px, {setting.train} training + {setting.id} ID + {setting.sets} x {setting.ood} OOD images, "
+        f"{len(ours)} rounds\n{len(seconds)} detectors, {peers} of them pytorch-ood's{version}; a plain forward pass over all sets: {forward_seconds(ours):.2f} s"
+    )
+
+
+def add_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [resnet34 on a GPU, resnet18 on a CPU]"
     )
@@ -153,104 +247,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--id", type=int, default=None, metavar="N", help="ID test images [10,000; 500]")
     made.add_argument("--ood", type=int, default=None, metavar="N", help="images of each OOD set [2,000; 100]")
     made.add_argument("--sets", type=int, default=6, metavar="N", help="OOD sets [6]")
-    flags.add_device_argument(made)
-    return made
 
 
 def main() -> None:
-    arguments = parser().parse_args()
-    device = device_of(arguments)
-    gpu = device.type == "cuda"
-    backbone = arguments.backbone or ("resnet34" if gpu else "resnet18")
-    counts = {
-        "train": arguments.train or (10_000 if gpu else 500),
-        "id": arguments.id or (10_000 if gpu else 500),
-        "ood": arguments.ood or (2_000 if gpu else 100),
-    }
-    if min(*counts.values(), arguments.sets, arguments.classes) < 1 or counts["train"] < 2 * arguments.classes:
-        raise UserError(
-            f"counts must be >= 1, and train at least twice the classes, got {counts}, {arguments.sets} sets, {arguments.classes} classes"
-        )
-    torch.manual_seed(0)
-    size = spec(backbone).image_size
-    model = build(backbone, arguments.classes).to(device).eval()
-    train = random_images("train", counts["train"], size, arguments.classes, 0)
-    tests = [random_images("id", counts["id"], size, arguments.classes, 1)]
-    tests += [random_images(f"ood{k}", counts["ood"], size, arguments.classes, 2 + k) for k in range(arguments.sets)]
-    train = spread_predictions(model, train, device)
-    one_pass(model, ["msp"], train, tests[1:2], device)  # warm-up
-    plain = [name for name in ALL if name != "odin"]
-    with_odin, our_mb = peak_mb(lambda: one_pass(model, list(ALL), train, tests, device), device)
-    without = one_pass(model, plain, train, tests, device)
-    forward = one_pass(model, ["msp", "mahalanobis"], train, tests, device)["forward"]  # every set once, nothing more
-    found, times, peer_peak = peers(model), {}, 0.0
-    for name in ALL:
-        run = (
-            (lambda n=name: peer_seconds(n, found[n], train, tests, device))
-            if name in found
-            else (lambda n=name: ours_alone(n, model, train, tests, device))
-        )
-        try:
-            times[name], mb = peak_mb(run, device)
-        except Exception as error:  # a detector that fails is left out of its side's time, and said
-            print(
-                f"pytorch-ood's {name} failed and is left out: {type(error).__name__}: {str(error)[:100]}",
-                file=sys.stderr,
-            )
-            continue
-        peer_peak = max(peer_peak, mb)
-        print(
-            f"{name}: {times[name]:.2f} s {'(pytorch-ood)' if name in found else '(ours, a pass of its own)'}",
-            file=sys.stderr,
-        )
-    print(
-        text(
-            backbone,
-            size,
-            counts,
-            arguments.sets,
-            device,
-            with_odin,
-            without,
-            forward,
-            times,
-            found,
-            (our_mb, peer_peak),
-        )
-    )
-
-
-def text(backbone, size, counts, sets, device, with_odin, without, forward, times, found, peaks) -> str:
-    ours, plain = sum(with_odin.values()), sum(without.values())
-    theirs = sum(times.values())
-    scoring = {name: seconds for name, seconds in with_odin.items() if name != "forward"}
-    head = (
-        f"{backbone}, {size} px, {counts['train']} training + {counts['id']} ID + {sets} x {counts['ood']} OOD images, {provenance.hardware(device)}\n"
-        f"{len(times)} detectors, {sum(name in found for name in times)} of them pytorch-ood's; a plain forward pass over all sets: {forward:.2f} s\n"
-    )
-    table = [
-        ["all scores", f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.1f}"],
-        [
-            "all but ODIN",
-            f"{plain:.2f}",
-            f"{theirs - times.get('odin', 0):.2f}",
-            f"{(theirs - times.get('odin', 0)) / plain:.1f}",
-        ],
-        ["peak memory, MB", f"{peaks[0]:.0f}", f"{peaks[1]:.0f}", f"{peaks[1] / peaks[0]:.2f}"],
-    ]
-    each = sorted(scoring.items(), key=lambda pair: -pair[1])
-    lines = [
-        [name, f"{1000 * seconds:.1f}", f"{100 * seconds / forward:.2f}", f"{times.get(name, float('nan')):.2f}"]
-        for name, seconds in each
-    ]
-    total = sum(scoring.values())
-    lines.append(["all", f"{1000 * total:.1f}", f"{100 * total / forward:.2f}", f"{theirs:.2f}"])
-    return "\n".join(
-        [
-            head, markdown(["", "ours, s", "a pass a detector, s", "ratio"], table), "",
-            markdown(["score", "ours from arrays, ms", "% of the forward pass", "a pass of its own, s"], lines),
-        ]
-    )  # fmt: skip
+    made = parser(__file__, __doc__, rounds=1)
+    add_arguments(made)
+    arguments = made.parse_args()
+    device = pick_device(arguments.device)
+    backbone, *default = ("resnet34", 10_000, 10_000, 2_000) if device.type == "cuda" else ("resnet18", 500, 500, 100)
+    asked = (arguments.train, arguments.id, arguments.ood)
+    counts = [few if given is None else given for given, few in zip(asked, default, strict=True)]
+    rest = (arguments.sets, str(device), not arguments.quiet)
+    setting = Setting(arguments.backbone or backbone, arguments.classes, *counts, *rest)
+    at_least(1, id=setting.id, ood=setting.ood, sets=setting.sets, classes=setting.classes, rounds=arguments.rounds)
+    at_least(2 * setting.classes, train=setting.train)
+    sides = [(run_apart(ours, setting), run_apart(theirs, setting)) for _ in range(arguments.rounds)]
+    our_side, their_side = (list(side) for side in zip(*sides, strict=True))
+    report(title(setting, our_side, their_side), device, *tables(our_side, their_side))
 
 
 if __name__ == "__main__":
