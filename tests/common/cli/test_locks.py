@@ -42,9 +42,8 @@ import os, subprocess, sys, time
 from common.cli.locks import Lock, Path
 assert Lock(Path(sys.argv[1])).take()
 program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
-worker = os.fork()
-if worker:
-    print(program.pid, worker, flush=True)
+if not os.fork():
+    print(program.pid, os.getpid(), flush=True)  # by the worker, which has let the lock go before it gets here
 time.sleep(60)
 """
 
