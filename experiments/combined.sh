@@ -5,9 +5,8 @@
 #   bash experiments/combined.sh cifar10    CIFAR-10, reduced (ResNet-18): 9 runs, about 6 hours a seed on one core, 1 GB (estimated)
 #
 # No expectation: nobody has printed a number. First table: networks scored by themselves. Second: each with a background class, S_h alone, every sign,
-# S_b alone. "head-only" leaves the body as it is and trains the head alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh.
+# S_b alone. "head-only" leaves the body as it is and trains the head alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: docs/tables.md.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. experiments/steps.sh
 
 set=${1:-shapes}
 finetune=() dense=() ood=() limit=() against=()
@@ -27,41 +26,37 @@ out=${OUT:-runs/combined-$set${SMOKE:+-smoke}}
 plain=() joint=()
 
 alone() { # NAME: the network scored by itself
-  quietly step "$here/$1/results.csv" "$here/$1/checkpoint.pt" -- \
-    python -m common.evaluate "$here/$1/checkpoint.pt" --method "$1" --scorers energy react ${ood[@]+"${ood[@]}"} ${limit[@]+"${limit[@]}"}
+  run python -m common.evaluate "$here/$1/checkpoint.pt" --method "$1" --scorers energy react ${ood[@]+"${ood[@]}"} ${limit[@]+"${limit[@]}"} \
+    --out "$here/$1/results.csv"
   plain+=("$here/$1/results.csv")
 }
 tuned() { # NAME flags...: LBF's fine-tuning of the pre-trained network
   local name=$1
   shift
-  step "$here/$name/checkpoint.pt" "$start" ${masks[@]+"${masks[@]}"} -- \
-    python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} "$@" --seed "$seed" --out "$here/$name"
+  run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} "$@" --seed "$seed" --out "$here/$name"
   alone "$name"
 }
 masked() { # NAME: pseudo-masks by that network
-  quietly step "$here/masks-$1/manifest.json" "$here/$1/checkpoint.pt" -- \
-    python -m dfb.masks "$here/$1/checkpoint.pt" --out "$here/masks-$1" ${against[@]+"${against[@]}"}
+  run python -m dfb.masks "$here/$1/checkpoint.pt" --out "$here/masks-$1" ${against[@]+"${against[@]}"}
 }
 background() { # NAME FROM flags...: a background class for the network FROM, on its own masks
   local name=$1 from=$here/$2/checkpoint.pt masks=$here/masks-$2
   shift 2
-  step "$here/$name/checkpoint.pt" "$from" "$masks/manifest.json" -- \
-    python -m dfb.finetune "$from" --masks "$masks" ${dense[@]+"${dense[@]}"} --stage2-init stage1 --head-start stage1 "$@" --seed "$seed" --out "$here/$name"
-  quietly step "$here/$name/results.csv" "$here/$name/checkpoint.pt" -- \
-    python -m dfb.evaluate "$here/$name/checkpoint.pt" --scorers energy react ${ood[@]+"${ood[@]}"} ${limit[@]+"${limit[@]}"}
+  run python -m dfb.finetune "$from" --masks "$masks" ${dense[@]+"${dense[@]}"} --stage2-init stage1 --head-start stage1 "$@" --seed "$seed" --out "$here/$name"
+  run python -m dfb.evaluate "$here/$name/checkpoint.pt" --scorers energy react ${ood[@]+"${ood[@]}"} ${limit[@]+"${limit[@]}"} \
+    --out "$here/$name/results.csv"
   joint+=("$here/$name/results.csv")
 }
 
 for seed in $SEEDS; do
   here=$out/seed-$seed
-  start=$here/pretrained/checkpoint.pt masks=()
-  step "$start" -- python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$here/pretrained"
+  start=$here/pretrained/checkpoint.pt
+  run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$here/pretrained"
   alone pretrained
   tuned control --lam 0
   tuned lbf
   masked pretrained
   masked lbf
-  masks=("$here/masks-pretrained/manifest.json")
   tuned lbf-on-masks --locations masks --masks "$here/masks-pretrained"
   background dfb pretrained
   background dfb-after-lbf lbf
@@ -69,7 +64,5 @@ for seed in $SEEDS; do
   background head-only-after-lbf lbf --body frozen --bn frozen
 done
 
-quietly step "$out/plain.md" "${plain[@]}" -- python -m common.tables "${plain[@]}" --out "$out/plain.md"
-quietly step "$out/joint.md" "${joint[@]}" -- python -m dfb.ablation "${joint[@]}" --out "$out/joint.md"
-show "$out/plain.md"
-show "$out/joint.md"
+run python -m common.tables "${plain[@]}" --out "$out/plain.md"
+run python -m dfb.ablation "${joint[@]}" --out "$out/joint.md"

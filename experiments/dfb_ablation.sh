@@ -6,9 +6,8 @@
 #   MASKS_ONLY=1 bash experiments/dfb_ablation.sh    masks and their quality, no dense training: about half an hour a seed
 #
 # Expectation: none is given by the paper but T's (its Fig. 6). Nothing here may be used to choose: the OOD sets are those reported.
-# A line of the tables is a variant: S_h alone, every sign, S_b alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: see experiments/steps.sh.
+# A line of the tables is a variant: S_h alone, every sign, S_b alone. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: docs/tables.md.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. experiments/steps.sh
 
 set=${1:-shapes}
 train=() test=(--scorers msp energy vim) against=()
@@ -86,30 +85,29 @@ results=() manifests=()
 
 # network NAME "flags of dfb.masks" "flags of dfb.finetune"
 network() {
-  local run=$here/$1 masks=$here/default/masks
+  local at=$here/$1 masks=$here/default/masks # masks beside the run: a run that is moved aside takes its folder along
   if [ "$1" = default ] || [ -n "$2" ]; then
-    masks=$run/masks
-    quietly step "$masks/manifest.json" "$start" -- python -m dfb.masks "$start" --out "$masks" ${against[@]+"${against[@]}"} $2
+    masks=$at/masks
+    run python -m dfb.masks "$start" --out "$masks" ${against[@]+"${against[@]}"} $2
     manifests+=("$masks/manifest.json")
   fi
   [ -z "${MASKS_ONLY:-}" ] || return 0
-  step "$run/checkpoint.pt" "$start" "$masks/manifest.json" -- \
-    python -m dfb.finetune "$start" --masks "$masks" ${train[@]+"${train[@]}"} $3 --seed "$seed" --out "$run"
-  score "$1" "$run/results.csv"
+  run python -m dfb.finetune "$start" --masks "$masks" ${train[@]+"${train[@]}"} $3 --seed "$seed" --out "$at/dfb"
+  score "$1" "$at/results.csv"
 }
 
 # score NAME OUT flags...: the network NAME scored with other flags of dfb.evaluate; features are taken from the cache
 score() {
-  local network=$here/$1/checkpoint.pt csv=$2
+  local network=$here/$1/dfb/checkpoint.pt csv=$2
   shift 2
-  quietly step "$csv" "$network" -- python -m dfb.evaluate "$network" "${test[@]}" "$@" --cache "$out/features" --out "$csv"
+  run python -m dfb.evaluate "$network" "${test[@]}" "$@" --cache "$out/features" --out "$csv"
   results+=("$csv")
 }
 
 for seed in $SEEDS; do
   here=$out/seed-$seed
   start=$here/pretrained/checkpoint.pt
-  step "$start" -- python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$here/pretrained"
+  run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$here/pretrained"
   while IFS='|' read -r -u 3 name_and_masks dense; do
     read -r name masks <<< "$name_and_masks"
     [ -z "$name" ] || network "$name" "$masks" "$dense"
@@ -120,9 +118,5 @@ for seed in $SEEDS; do
   done 3<<< "$scores"
 done
 
-quietly step "$out/masks.md" "${manifests[@]}" -- python -m dfb.ablation "${manifests[@]}" --out "$out/masks.md"
-show "$out/masks.md"
-if [ -z "${MASKS_ONLY:-}" ]; then
-  quietly step "$out/table.md" "${results[@]}" -- python -m dfb.ablation "${results[@]}" --out "$out/table.md"
-  show "$out/table.md"
-fi
+run python -m dfb.ablation "${manifests[@]}" --out "$out/masks.md"
+[ -n "${MASKS_ONLY:-}" ] || run python -m dfb.ablation "${results[@]}" --out "$out/table.md"

@@ -5,15 +5,15 @@
 #   bash experiments/dfb_figures.sh VANILLA DFB MASKS    folders of finished runs and of the masks [the quickstart's, which is run if it was not]
 # SETS="svhn textures": OOD sets, the first for Fig. 5 [shapes-textures shapes-objects]. OUT=DIR [figures beside the runs]. DRY=1 prints, SMOKE=1 as in lbf_figures.sh.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-run() { if [ -n "${DRY:-}" ]; then echo "$@"; else "$@"; fi; }
 
-base=runs/quickstart-shapes${SMOKE:+-smoke}/seed-0
+figures=${OUT:-}
 if [ $# -eq 0 ]; then
+  OUT="" base=runs/quickstart-shapes${SMOKE:+-smoke}/seed-0
+  [ -f $base/dfb/results.csv ] || . experiments/quickstart.sh
   set -- $base/pretrained $base/dfb $base/masks
-  [ -f $base/dfb/results.csv ] || run bash experiments/quickstart.sh
 fi
 read -r -a sets <<<"${SETS:-shapes-textures shapes-objects}"
-out=${OUT:-$(dirname "$1")/figures}
-run python -m dfb.figures "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --masks "$3" --ood "${sets[@]}" --out "$out" ${SMOKE:+--limit 64}
-run python -m dfb.tsne "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --ood "${sets[0]}" --out "$out" ${SMOKE:+--limit 64}
-run python -m dfb.temperature "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --scorers msp energy vim --ood "${sets[@]}" --out "$out" ${SMOKE:+--limit 64}
+figures=${figures:-$(dirname "$1")/figures}
+run python -m dfb.figures "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --masks "$3" --ood "${sets[@]}" --out "$figures" ${SMOKE:+--limit 64}
+run python -m dfb.tsne "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --ood "${sets[0]}" --out "$figures" ${SMOKE:+--limit 64}
+run python -m dfb.temperature "$2/checkpoint.pt" --vanilla "$1/checkpoint.pt" --scorers msp energy vim --ood "${sets[@]}" --out "$figures" ${SMOKE:+--limit 64}

@@ -3,9 +3,8 @@
 #
 # Cost: ImageNet-1k (150 GB) and the OOD sets; eight fine-tunings of 20,000 steps for each seed. GPU hours: not measured.
 # Expectation: both fall with more classes, DFB stays above; classes are drawn by SHA-256, the paper does not say which it took.
-#   SEEDS="0 1 2" bash experiments/dfb_imagenet.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+#   SEEDS="0 1 2" bash experiments/dfb_imagenet.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 ood=(imagenet_o inaturalist sun places)
 need_sets imagenet1k "${ood[@]}"
@@ -15,6 +14,5 @@ for seed in $SEEDS; do
     [ -n "${SMOKE:-}" ] && break
   done
 done
-quietly step "$out/dfb_imagenet.md" "${results[@]}" -- python -m common.tables "${results[@]}" --out "$out/dfb_imagenet.md"
-[ -n "${DRY:-}" ] || cat "$out/dfb_imagenet.md"
-[ -n "${SMOKE:-}" ] || step "$out/classes.png" "${results[@]}" -- python -m dfb.classes "${results[@]}" --out "$out"
+run python -m common.tables "${results[@]}" --out "$out/dfb_imagenet.md"
+[ -n "${SMOKE:-}" ] || run python -m dfb.classes "${results[@]}" --out "$out"

@@ -3,9 +3,8 @@
 #
 # Cost: about 4 GB of data, 100 MB of weights; 2 x 20,000 steps of batch 128 at 128 px for each seed. GPU hours: not measured.
 # Expectation: the sign of S_b is not settled by the paper: S_h alone, -, two-sided and the resolution control (via32) stand at the table's end.
-#   SEEDS="0 1 2" bash experiments/dfb_table2.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+#   SEEDS="0 1 2" bash experiments/dfb_table2.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 ood=(cifar10 svhn places365 textures)
 need_sets cifar100/train "${ood[@]}"

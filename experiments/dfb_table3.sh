@@ -3,9 +3,8 @@
 #
 # Cost: nothing beyond dfb_table1.sh and dfb_table2.sh.
 # Expectation: the sign of S_b is not settled by the paper: S_h alone, -, two-sided and the resolution control (via32) stand at the table's end.
-#   SEEDS="0 1 2" bash experiments/dfb_table3.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+#   SEEDS="0 1 2" bash experiments/dfb_table3.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 need_sets cifar10/train cifar100/train svhn places365 textures
 for seed in $SEEDS; do

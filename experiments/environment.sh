@@ -50,3 +50,5 @@ line_key() { printf '%s\0' "$@" | { sha256sum 2>/dev/null || shasum -a 256; } | 
 
 # need_sets NAME[/train]...: names what is missing before anything is trained. DRY=1 needs nothing.
 need_sets() { [ -n "${SMOKE:-}${DRY:-}" ] || python -m common.data need "$@"; }
+
+SEEDS=${SEEDS:-0}

@@ -5,14 +5,14 @@
 #   bash experiments/lbf_figures.sh PRETRAINED CONTROL LBF    folders of finished, scored runs [the quickstart's, which is run if it was not]
 # SET=isun: the OOD set of Fig. 2 [shapes-objects]. OUT=DIR [figures beside the runs]. DRY=1 prints the commands, SMOKE=1 uses the quickstart's few images.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-run() { if [ -n "${DRY:-}" ]; then echo "$@"; else "$@"; fi; }
 
-base=runs/quickstart-shapes${SMOKE:+-smoke}/seed-0
+figures=${OUT:-}
 if [ $# -eq 0 ]; then
+  OUT="" base=runs/quickstart-shapes${SMOKE:+-smoke}/seed-0
+  [ -f $base/lbf/results.csv ] || . experiments/quickstart.sh
   set -- $base/pretrained $base/control $base/lbf
-  [ -f $base/lbf/results.csv ] || run bash experiments/quickstart.sh
 fi
-out=${OUT:-$(dirname "$1")/figures}
-run python -m lbf.figures "$@" --out "$out" ${SMOKE:+--limit 64}
-run python -m lbf.tsne "$1/checkpoint.pt" --ood "${SET:-shapes-objects}" --out "$out" ${SMOKE:+--limit 64}
-run python -m lbf.bars "${@/%//results.csv}" --paper lbf/paper/table1.csv lbf/paper/table3.csv --out "$out"
+figures=${figures:-$(dirname "$1")/figures}
+run python -m lbf.figures "$@" --out "$figures" ${SMOKE:+--limit 64}
+run python -m lbf.tsne "$1/checkpoint.pt" --ood "${SET:-shapes-objects}" --out "$figures" ${SMOKE:+--limit 64}
+run python -m lbf.bars "${@/%//results.csv}" --paper lbf/paper/table1.csv lbf/paper/table3.csv --out "$figures"

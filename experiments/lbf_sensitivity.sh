@@ -4,9 +4,8 @@
 #   bash experiments/lbf_sensitivity.sh            generated benchmark: 30 runs, about 35 minutes a seed on a quiet CPU core, 60 MB (estimated)
 #   bash experiments/lbf_sensitivity.sh cifar10    CIFAR-10, reduced (ResNet-18): 30 runs, about a day a seed on one core, 1.5 GB (estimated)
 #
-# Expectation (paper): little changes around the defaults; lambda = 0 is the control. SEEDS, OUT, SMOKE=1, DRY=1: see experiments/steps.sh.
+# Expectation (paper): little changes around the defaults; lambda = 0 is the control. SEEDS, OUT, SMOKE=1, DRY=1: docs/tables.md.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. experiments/steps.sh
 
 set=${1:-shapes}
 finetune=() score=(--scorers energy react)
@@ -27,21 +26,20 @@ out=${OUT:-runs/lbf-sensitivity-$set${SMOKE:+-smoke}}
 results=()
 
 variant() { # NAME=VALUE, or default
-  local run=$out/seed-$seed/$1 flag=()
+  local at=$out/seed-$seed/$1 flag=()
   [ "$1" = default ] || flag=("--${1%=*}" "${1#*=}")
-  step "$run/checkpoint.pt" "$start" -- python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} ${flag[@]+"${flag[@]}"} --seed "$seed" --out "$run"
-  quietly step "$run/results.csv" "$run/checkpoint.pt" -- python -m common.evaluate "$run/checkpoint.pt" --method "$1" "${score[@]}"
-  results+=("$run/results.csv")
+  run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} ${flag[@]+"${flag[@]}"} --seed "$seed" --out "$at"
+  run python -m common.evaluate "$at/checkpoint.pt" --method "$1" "${score[@]}" --out "$at/results.csv"
+  results+=("$at/results.csv")
 }
 
 for seed in $SEEDS; do
   start=$out/seed-$seed/pretrained/checkpoint.pt
-  step "$start" -- python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/seed-$seed/pretrained"
+  run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/seed-$seed/pretrained"
   variant default
   for value in "${delta[@]}"; do variant "delta=$value"; done
   for value in "${mu[@]}"; do variant "mu=$value"; done
   for value in "${lam[@]}"; do variant "lam=$value"; done
 done
 
-step "$out/sensitivity.png" "${results[@]}" -- python -m lbf.sensitivity "${results[@]}" --out "$out/sensitivity"
-show "$out/sensitivity.md"
+run python -m lbf.sensitivity "${results[@]}" --out "$out/sensitivity"

@@ -3,9 +3,8 @@
 #
 # Cost: about 4 GB of data; 200 + 2 x 30 epochs for each ID set and seed. GPU hours: not measured.
 # Expectation: bands of docs/lbf.md: pre-trained energy within 3 AUROC points of the paper's; LBF above its control by more than two standard deviations over seeds.
-#   SEEDS="0 1 2" bash experiments/lbf_table1.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+#   SEEDS="0 1 2" bash experiments/lbf_table1.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 ood=(svhn lsun_crop lsun_resize isun textures places365)
 need_sets cifar10/train cifar100/train "${ood[@]}"

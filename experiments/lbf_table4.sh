@@ -3,9 +3,8 @@
 #
 # Cost: nothing beyond lbf_table1.sh and lbf_table3.sh. LBF_IMAGENET=1 takes ImageNet-100 in.
 # Expectation: the paper's gains are over the pre-trained network; the rows "control" say what the added epochs alone do.
-#   SEEDS="0 1 2" bash experiments/lbf_table4.sh        again = go on; DRY=1 prints the steps, one a line; SMOKE=1 runs all of them on a few generated images
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
+#   SEEDS="0 1 2" bash experiments/lbf_table4.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
+. "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 ood=(svhn lsun_crop lsun_resize isun textures places365)
 need_sets cifar10/train cifar100/train "${ood[@]}" ${LBF_IMAGENET:+imagenet100 inaturalist sun places}

@@ -6,8 +6,9 @@
 #   bash experiments/quickstart.sh cifar10    LBF, reduced, on CIFAR-10 from $OOD_DATA (default data/); about two hours on two CPU cores
 #   SMOKE=1 bash experiments/quickstart.sh    a few images, seconds: does everything run?
 #
-# Run again = go on where it stopped. SEED=1 for another seed, OUT=DIR for another folder.
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+# Run again = go on where it stopped. SEED=1 for another seed, OUT=DIR for another folder, DRY=1 prints the commands. The last one makes a page to be opened
+# in a browser; its figures, results, recipes, logs and checkpoints lie beside it.
+[ -n "${script:-}" ] || . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" # there already where another script goes on from here
 
 set=${1:-shapes}
 seed=${SEED:-0}
@@ -26,26 +27,20 @@ if [ -n "${SMOKE:-}" ]; then
   pretrain+=(--limit 256 --epochs 1) finetune=(--epochs 1) test=(--limit 64)
 fi
 
-python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/pretrained"
-python -m lbf.finetune "$out/pretrained/checkpoint.pt" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/lbf"
-python -m lbf.finetune "$out/pretrained/checkpoint.pt" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --lam 0 --out "$out/control"
-for run in pretrained control lbf; do
-  python -m common.evaluate "$out/$run/checkpoint.pt" ${ood[@]+"${ood[@]}"} --scorers "${scorers[@]}" ${test[@]+"${test[@]}"} --cache "$out/features" >/dev/null
+start=$out/pretrained/checkpoint.pt
+run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/pretrained"
+run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/lbf"
+run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --lam 0 --out "$out/control"
+for name in pretrained control lbf; do
+  run python -m common.evaluate "$out/$name/checkpoint.pt" ${ood[@]+"${ood[@]}"} --scorers "${scorers[@]}" ${test[@]+"${test[@]}"} --cache "$out/features" --out "$out/$name/results.csv"
 done
-python -m lbf.figures "$out/pretrained" "$out/control" "$out/lbf" --out "$out/figures" ${test[@]+"${test[@]}"}
+run python -m lbf.figures "$out/pretrained" "$out/control" "$out/lbf" --out "$out/figures" ${test[@]+"${test[@]}"}
 if [ "$set" = shapes ]; then
-  python -m dfb.masks "$out/pretrained/checkpoint.pt" --score-against truth --out "$out/masks" >"$out/masks.txt"
-  python -m dfb.finetune "$out/pretrained/checkpoint.pt" --masks "$out/masks" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/dfb"
-  python -m dfb.evaluate "$out/dfb/checkpoint.pt" --vanilla "$out/pretrained/checkpoint.pt" --scorers msp energy vim ${test[@]+"${test[@]}"} --cache "$out/features" >"$out/dfb.txt"
-  python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$out/pretrained/checkpoint.pt" --masks "$out/masks" --out "$out/figures"
-  echo
-  cat "$out/masks.txt" "$out/dfb.txt"
-  echo
-  python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
+  run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
+  run python -m dfb.finetune "$start" --masks "$out/masks" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/dfb"
+  run python -m dfb.evaluate "$out/dfb/checkpoint.pt" --vanilla "$start" --scorers msp energy vim ${test[@]+"${test[@]}"} --cache "$out/features" --out "$out/dfb/results.csv"
+  run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures"
+  run python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
 fi
-echo
-python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --out "$out/table.md"
-python -m common.report "$out"/{pretrained,control,lbf} --out "$out/report.html" --limit 500 --cache "$out/features" --quiet >/dev/null
-echo
-echo "to be opened in a browser: $out/report.html"
-echo "written: $out/table.md  $out/*/results.csv  $out/figures/*.png  (recipes, logs and checkpoints: $out/*/)"
+run python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --out "$out/table.md"
+run python -m common.report "$out"/{pretrained,control,lbf} --out "$out/report.html" --limit 500 --cache "$out/features"

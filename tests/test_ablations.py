@@ -51,11 +51,10 @@ def test_every_printed_command_parses_and_every_switch_is_used(script, smoke):
     lines, made, used = printed(script, smoke), set(), set()
     assert len(lines) > 10
     for words in lines:
-        split = words.index("--", words.index("--makes"))
-        needs = words[words.index("--needs") + 1 : split] if "--needs" in words else []
-        assert {need.partition("@")[0] for need in needs} <= made, words
-        made.add(words[words.index("--makes") + 1])
-        module, arguments = words[split + 3], words[split + 4 :]
+        module, arguments = words[2], words[3:]
+        expected = {word.rpartition("=")[0] for word, flag in zip(words[1:], words) if flag == "--expect"}
+        assert expected <= made, words
+        made.add(words[words.index("--out") + 1])
         if module in PARSERS:
             given = PARSERS[module].parse_args(arguments)
             used |= {f"{name}={value}" for name, value in vars(given).items()}
