@@ -28,12 +28,15 @@ from common.cam import CamRecipe, class_attention
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
+from common.cli.steps import Step, add_step_arguments, making
 from common.data.datasets import training_images
 from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
 from common.data.transforms import transform_from_facts
 from common.training import distributed
 from common.training.distributed import device_of
 from dfb.localisation import agreement, box_masks, pointing
+
+VERSION = 1  # raised when the same recipe gives other masks
 
 
 def pseudo_mask(
@@ -99,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
+    add_step_arguments(made)
     add_arguments(made, MaskRecipe)
     return made
 
@@ -200,21 +204,27 @@ def main() -> None:
     given = parser().parse_args()
     recipe = from_arguments(given, pick(PRESETS, given.preset))
     check(given.batch_size, given.score_against, given.out)
-    model, facts = checkpoint.load_finished(given.checkpoint)
-    device, weights = device_of(given), checkpoint.weights_digest(model)
-    model.bf16 = given.precision == "bf16"
-    if recipe.output_stride:
-        set_output_stride(model, recipe.output_stride)
-    source = Source(
-        model, facts, weights, recipe, given.precision, device, given.batch_size, given.data, not given.quiet
-    )
-    if given.out is not None:
-        write_masks(source, given.out, given.image_size, given.limit or facts["limit"], given.score_against)
-    else:
-        print(show("against boxes", score_boxes(source)))
+    device, outputs = device_of(given), [] if given.out is None else [given.out / "manifest.json"]
+    with making(
+        outputs, [given.checkpoint], expect=given.expect, wait_s=given.wait, together=distributed.of_main
+    ) as step:
+        model, facts = checkpoint.load_finished(given.checkpoint)
+        weights = checkpoint.weights_digest(model)
+        model.bf16 = given.precision == "bf16"
+        if recipe.output_stride:
+            set_output_stride(model, recipe.output_stride)
+        source = Source(
+            model, facts, weights, recipe, given.precision, device, given.batch_size, given.data, not given.quiet
+        )
+        if given.out is None:
+            step.say(show("against boxes", score_boxes(source)))
+        else:
+            write_masks(source, step, given.out, given.image_size, given.limit or facts["limit"], given.score_against)
 
 
-def write_masks(source: Source, out: Path, size_px: int | None, limit: int | None, against: str | None) -> None:
+def write_masks(
+    source: Source, step: Step, out: Path, size_px: int | None, limit: int | None, against: str | None
+) -> None:
     """The folder of masks, what is counted of them on stdout, and how long it took on stderr."""
     facts, transform = source.facts, transform_from_facts(source.facts)
     if size_px:
@@ -227,6 +237,8 @@ def write_masks(source: Source, out: Path, size_px: int | None, limit: int | Non
         "classes": source.model.classes - facts["extra_classes"], "transform": transform.facts(), "limit": limit,
         "recipe": as_plain(source.recipe), "precision": source.precision,
     }  # fmt: skip
+    if step.is_done({"command": "dfb.masks", "version": VERSION, "score_against": against, **identity}):
+        return
     size, maker, turn = tuple(images.size_px), Maker(source, images), (distributed.rank(), distributed.world())
     made = make_masks(out, identity, len(images), size, maker, turn, distributed.wait)
     if not distributed.is_main():
@@ -239,12 +251,14 @@ def write_masks(source: Source, out: Path, size_px: int | None, limit: int | Non
         counts["against_boxes"] = score_boxes(source)
     write_manifest(out, identity, len(images), size, counts)
     read_masks(out)
-    print(show(f"{len(images)} masks", {name: value for name, value in counts.items() if not isinstance(value, dict)}))
+    step.say(
+        show(f"{len(images)} masks", {name: value for name, value in counts.items() if not isinstance(value, dict)})
+    )
     for name in ("against_truth", "against_boxes"):
         if name in counts:
-            print(show(name.replace("_", " "), counts[name]))
+            step.say(show(name.replace("_", " "), counts[name]))
     print(maker.took(), file=sys.stderr)
-    print(out / "manifest.json")
+    step.say(str(out / "manifest.json"))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,13 @@ class Lock:
 
     def __init__(self, path: Path):
         self.path, self._file = Path(os.path.abspath(path)), None
+        self._folders: list[Path] = []  # that were made for it, the innermost first
 
     def take(self) -> bool:
         """Whether it is ours now. Returns at once."""
         while not self._is_ours():
             self.release()
+            self._folders += [folder for folder in self.path.parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -78,6 +81,9 @@ class Lock:
             _held.pop(self._file, None)
             os.close(self._file)
             self._file = None
+            with suppress(OSError):  # where nothing was written, nothing is left
+                for folder in self._folders:
+                    folder.rmdir()
 
 
 def holder(path: Path) -> dict[str, Any] | None:

@@ -5,17 +5,22 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from common import checkpoint
 from common.backbones import BACKBONES
 from common.cli import flags
 from common.cli.errors import UserError
 from common.cli.flags import RunOptions
-from common.cli.recipes import add_arguments, given, pick
+from common.cli.recipes import add_arguments, as_plain, given, pick
+from common.cli.steps import making
 from common.data.transforms import Transform, default_transform, transform_from_facts
-from common.training.distributed import device_of
+from common.training.distributed import device_of, of_main
 from common.training.engine import fit
-from common.training.method import Given, Method, Preset
+from common.training.method import Given, Method, Preset, Training
 from common.training.recipe import TrainRecipe, prepare_recipe
+
+VERSION = 1  # raised when the same recipe gives other tensors
 
 
 def main(made: argparse.ArgumentParser, methods: tuple[Method, ...]) -> None:
@@ -39,20 +44,57 @@ def refuse_flags_of_others(preset: str, method: Method, changes: dict[Method, di
 
 def train(method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]) -> None:
     """A run of `method`: a preset's recipe with `changes`, in the folder `run.out`. `own`: all values that flags have, by name."""
-    asked = look_up(method, preset, changes, run, own)
-    made = method.begin(asked)
-    facts = {
-        "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set, "classes": list(made.images.classes),
-        "transform": asked.transform.facts(), "limit": asked.run.limit, "start": own.get("weights") or "from scratch",
+    device = device_of(run)  # first: processes wait together
+    inputs = [own["checkpoint"]] if method.from_checkpoint else []
+    inputs += [own["masks"] / "manifest.json"] if own.get("masks") else []
+    made = [run.out / "checkpoint.pt"]
+    with making(made, inputs, expect=run.expect, wait_s=run.wait, run=run.out, together=of_main) as step:
+        asked, training = begin(method, preset, changes, run, own, device, step.before())
+        if step.is_done(identity(training, run.seed)):
+            return
+        facts = {
+            "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set,
+            "classes": list(training.images.classes), "transform": asked.transform.facts(), "limit": asked.run.limit,
+            "start": own.get("weights") or "from scratch",
+        }  # fmt: skip
+        fit(
+            training.model, training.objective, training.images, training.recipe, run=run.out, seed=run.seed, device=device,
+            facts=facts | training.facts, save_every_s=run.save_every, progress=not run.quiet,
+        )  # fmt: skip
+        step.say(str(made[0]))
+
+
+def identity(training: Training, seed: int) -> dict[str, Any]:
+    """What decides the tensors that come out."""
+    return {
+        "command": "training", "version": VERSION, "objective": type(training.objective).__name__, "recipe": as_plain(training.recipe),
+        "seed": seed, "data": training.images.digest, "start": checkpoint.weights_digest(training.model),
     }  # fmt: skip
-    fit(
-        made.model, made.objective, made.images, made.recipe, run=run.out, seed=run.seed, device=asked.device,
-        facts=facts | made.facts, save_every_s=run.save_every, progress=not run.quiet,
-    )  # fmt: skip
-    print(run.out / "checkpoint.pt")
 
 
-def look_up(method: Method, name: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]) -> Given:
+def begin(
+    method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any], device: torch.device,
+    before: dict[str, Any],
+) -> tuple[Given, Training]:  # fmt: skip
+    """What was asked for and what the engine is handed. With precision auto, a run that stands there (identity `before`) goes on in the
+    precision in which it was begun, whatever this machine would choose."""
+    asked = look_up(method, preset, changes, run, own, device)
+    training = method.begin(asked)
+    begun = before.get("recipe", {}).get("precision")
+    ours = identity(training, run.seed)
+    if asked.auto_precision and begun and ours | {"recipe": ours["recipe"] | {"precision": begun}} == before != ours:
+        return begin(method, preset, changes | {"precision": begun}, run, own, device, before)
+    return asked, training
+
+
+def look_up(
+    method: Method,
+    name: str | None,
+    changes: dict[str, Any],
+    run: RunOptions,
+    own: dict[str, Any],
+    device: torch.device,
+) -> Given:
     """What a run begins with. Raises UserError for a preset, a set, a checkpoint or a value of the recipe that cannot be."""
     if method.from_checkpoint:
         network, facts = checkpoint.load_finished(own["checkpoint"])
@@ -65,9 +107,9 @@ def look_up(method: Method, name: str | None, changes: dict[str, Any], run: RunO
         id_set, recipe = own["id"] or preset.id_set, preset.recipe
         transform = scored_transform(preset, id_set, own["image_size"])
         own = own | {"backbone": own["backbone"] or preset.backbone}
-    device = device_of(run)
-    recipe = prepare_recipe(replace(recipe, **changes), device)
-    return Given(method, recipe, name, id_set, transform, run, device, own, network, facts)
+    recipe = replace(recipe, **changes)
+    is_auto, recipe = recipe.precision == "auto", prepare_recipe(recipe, device)
+    return Given(method, recipe, name, id_set, transform, run, device, own, network, facts, is_auto)
 
 
 def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:

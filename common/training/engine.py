@@ -5,6 +5,7 @@ on from its checkpoint and ends with the tensors of an undisturbed one; a finish
 trained again; one whose recipe, seed, data or start has changed is.
 """
 
+import itertools
 import math
 import sys
 import time
@@ -256,11 +257,11 @@ def _resume(here: Run) -> str:
         wait()
         if not is_main():
             return "new"
-        here.path.replace(here.path.with_name("checkpoint.old.pt"))
-        print(
-            f"{here.path}: recipe, seed, data or start weights have changed; it is now checkpoint.old.pt, training from the start",
-            file=sys.stderr,
-        )
+        names = (here.path.with_name(f"checkpoint.{number}.pt") for number in itertools.count(1))
+        kept = next(name for name in names if not name.exists())
+        here.path.replace(kept)
+        said = "recipe, seed, data or start weights have changed"
+        print(f"{here.path}: {said}; it is now {kept.name}, training from the start", file=sys.stderr)
         return "new"
     if facts["finished"]:
         here.model.load_state_dict(saved.state_dict())

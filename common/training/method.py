@@ -42,6 +42,7 @@ class Given:
     own: dict[str, Any] = field(default_factory=dict)  # all flags' values by name, the method's own among them
     start: Classifier | None = None  # the finished network it goes on from, and the facts of its checkpoint
     start_facts: dict[str, Any] = field(default_factory=dict)
+    auto_precision: bool = False  # the recipe's precision was this machine's choice
 
     def images(self, transform: Transform | None = None):
         """The training images under `transform`, else under that of the images to be scored."""

@@ -68,6 +68,16 @@ def test_a_lock_whose_file_was_moved_away_is_taken_anew(lock, tmp_path):
     assert lock.take() and lock.path.exists()
 
 
+def test_folders_made_for_a_lock_go_with_it_unless_something_was_written_there(tmp_path):
+    for written in (False, True):
+        made = Lock(tmp_path / "a" / "b" / ".x.lock")
+        assert made.take()
+        if written:
+            (tmp_path / "a" / "kept").write_text("")
+        made.release()
+        assert (tmp_path / "a").exists() == written and not (tmp_path / "a" / "b").exists()
+
+
 def test_what_a_dead_process_left_holds_nobody_up(lock):
     lock.path.write_text('{"host": "gone"}')
     assert holder(lock.path) is None and lock.take()

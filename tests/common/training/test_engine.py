@@ -126,7 +126,7 @@ def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(tmp_path, imag
     assert weights_digest(train(tmp_path, images)) == first and "finished already" in capsys.readouterr().err
     changed = train(tmp_path, images, replace(RECIPE, lr=0.01))
     assert weights_digest(changed) != first and "have changed" in capsys.readouterr().err
-    assert weights_digest(load(tmp_path / "checkpoint.old.pt")[0]) == first
+    assert weights_digest(load(tmp_path / "checkpoint.1.pt")[0]) == first
 
 
 def test_another_seed_gives_another_order_and_the_same_seed_the_same_run(tmp_path, images):
