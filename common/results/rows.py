@@ -19,6 +19,7 @@ IDENTIFY = (  # the columns that say what a row is of
     "method", "scorer", "options", "id_set", "ood_set", "n_id", "n_ood", "protocol", "seed", "backbone", "precision", "recipe",
     "train_data_sha256", "id_data_sha256", "ood_data_sha256", "convention",
 )  # fmt: skip
+PLACE = ("method", "scorer", "protocol", "id_set", "ood_set", "checkpoint_sha256")  # where a table puts it
 PASSING = ("commit", "versions", "device", "seconds")  # of the moment it was made
 OWN = "own"  # protocol: images reach the network's size as in training
 
@@ -57,7 +58,7 @@ def merge_rows(path: Path, rows: list[dict[str, Any]], current: Collection[str] 
     new = _as_text(rows)
     of = lambda row: tuple(row.get(column, "") for column in IDENTIFY)  # noqa: E731
     result = lambda row: {k: v for k, v in row.items() if v and k not in PASSING}  # noqa: E731
-    found, by_key = read_rows([path]) if path.is_file() else [], {of(row): row for row in new}
+    found, by_key = _read(path) if path.is_file() else [], {of(row): row for row in new}
     kept = [row for row in found if of(row) not in by_key and (current is None or row["checkpoint_sha256"] in current)]
     same = [row for row in found if of(row) in by_key and result(row) == result(by_key[of(row)])]
     columns = (*COLUMNS, *INTERVALS) if any("auroc_low" in row for row in (*kept, *new)) else COLUMNS
@@ -67,20 +68,36 @@ def merge_rows(path: Path, rows: list[dict[str, Any]], current: Collection[str] 
 
 
 def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results.
+    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results, and for one in which a network has two
+    results in one place of a table, of 100 images and of all for example: a table would take them for two seeds.
 
     A file from before the column `protocol` was there is read as the network's own.
     """
     rows: list[dict[str, str]] = []
     for path in paths:
-        if not path.is_file():
-            raise UserError(f"no results at {path}")
-        with open(path, newline="") as file:
-            found = list(csv.DictReader(file))
-        if not found or "auroc" not in found[0]:
-            raise UserError(f"{path} is not a file of results (no column auroc)")
-        rows += [row | {"protocol": row.get("protocol", OWN)} for row in found]
+        found: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in _read(path):
+            place = tuple(row.get(column, "") for column in PLACE)
+            if (other := found.setdefault(place, row)) is not row and "checkpoint_sha256" in row:
+                differing = [
+                    f"{name} {other[name]} and {row[name]}" for name in IDENTIFY if other.get(name) != row.get(name)
+                ]
+                raise UserError(
+                    f"{path} has two results of one network for {' '.join(place[:2])} on {row['ood_set']} ({'; '.join(differing)}); "
+                    "remove it and score again, each into a file of its own (--out)"
+                )
+            rows.append(row)
     return rows
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise UserError(f"no results at {path}")
+    with open(path, newline="") as file:
+        found = list(csv.DictReader(file))
+    if not found or "auroc" not in found[0]:
+        raise UserError(f"{path} is not a file of results (no column auroc)")
+    return [row | {"protocol": row.get("protocol", OWN)} for row in found]
 
 
 def method_of(row: dict[str, Any]) -> str:

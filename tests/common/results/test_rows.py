@@ -43,7 +43,7 @@ def test_rows_join_those_of_the_file_and_replace_those_of_the_same(tmp_path):
     assert scored(path) == [("msp", "0.1"), ("knn", "0.3"), ("energy", "0.4")]
     for column in IDENTIFY:
         assert not merge_rows(path, [row("energy", 0.4) | {column: "other"}]), column
-    assert len(scored(path)) == 3 + len(IDENTIFY)
+    assert path.read_text().count("\n") == 1 + 3 + len(IDENTIFY)
 
 
 def test_rows_of_stale_weights_go_where_the_file_is_of_one_network(tmp_path):
@@ -51,6 +51,7 @@ def test_rows_of_stale_weights_go_where_the_file_is_of_one_network(tmp_path):
     merge_rows(path, [row("msp", "old"), row("knn", "vanilla")])
     assert not merge_rows(path, [row("energy", "new")])
     assert [r["scorer"] for r in read_rows([path])] == ["msp", "knn", "energy"]
+    merge_rows(path, [row("msp", "old") | {"n_id": "10"}])
     assert merge_rows(path, [row("react", "new")], {"new", "vanilla"})
     assert [r["scorer"] for r in read_rows([path])] == ["knn", "energy", "react"]
 
@@ -97,3 +98,13 @@ def test_numbers_of_a_figure_are_written_by_the_columns_of_the_first_row(tmp_pat
     with pytest.raises(ValueError, match="fields not in fieldnames"):
         csv_text(["a"], [{"b": 1}])
     assert list(csv.DictReader((tmp_path / "n.csv").open()))[1] == {"b": "1", "a": "x,y"}
+
+
+def test_two_results_of_one_network_are_not_read_as_two_seeds(tmp_path):
+    path = tmp_path / "r.csv"
+    merge_rows(path, [ROW | {"n_ood": 100}])
+    merge_rows(path, [ROW | {"n_ood": 200}])
+    with pytest.raises(UserError, match=r"two results of one network for x x on x \(n_ood 100 and 200\); remove it"):
+        read_rows([path])
+    merge_rows(tmp_path / "seeds.csv", [ROW | {"seed": 0}, ROW | {"seed": 1, "checkpoint_sha256": "y"}])
+    assert len(read_rows([tmp_path / "seeds.csv"])) == 2
