@@ -88,9 +88,8 @@ def main() -> None:
     idle = [name for name in OF_IMAGES if getattr(arguments, name) != made.get_default(name)]
     if arguments.features and idle:
         raise UserError(f"--{idle[0].replace('_', '-')} says how images pass; with --features no image does")
-    how = replace(
-        how, device=str(distributed.start(pick_device(how.device)))
-    )  # the group first: its ranks agree on what is done
+    # The group first: its ranks agree on what is done.
+    how = replace(how, device=str(distributed.start(pick_device(how.device))))
     out = arguments.out or given.with_name("results.csv")
     waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
     with making([out, *filter(None, [arguments.save_scores])], [given], **waits) as step:

@@ -216,9 +216,8 @@ def main() -> None:
     arguments = parser().parse_args()
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
     check_repeats(arguments.bootstrap)
-    how = replace(
-        how, device=str(distributed.start(pick_device(how.device)))
-    )  # the group first: its ranks agree on what is done
+    # The group first: its ranks agree on what is done.
+    how = replace(how, device=str(distributed.start(pick_device(how.device))))
     protocol, repeats = arguments.protocol, arguments.bootstrap
     out, beside = output_paths(arguments.checkpoint, arguments.out, protocol)
     outputs = [out, beside, *filter(None, [arguments.save_scores])]
