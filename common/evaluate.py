@@ -4,13 +4,14 @@
 
     python -m common.evaluate --features mine.npz --scorers all
 
-One pass over each set serves every score. Rows go to a CSV with their provenance; the table goes to the screen. With --features the arrays
+One pass over each set serves every score. Rows go to a CSV with their provenance, beside those that it has of the same weights; the table goes to the screen. With --features the arrays
 of any network are scored; python -c "help('common.scoring.own_arrays')" says which arrays the file holds.
 """
 
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from common import checkpoint
@@ -18,13 +19,25 @@ from common.cli import flags
 from common.cli.device import pick_device
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.results import tables
-from common.results.rows import write_rows
+from common.results.rows import merge_rows
 from common.scoring import own_arrays
 from common.scoring.network import Inference, Network
-from common.scoring.sets import Scores, check_repeats, ood_names, save_scores, score_sets, scorer_lines, scorer_names
+from common.scoring.sets import (
+    NEVER_DONE,
+    IsDone,
+    Scores,
+    check_repeats,
+    ood_names,
+    save_scores,
+    score_sets,
+    scorer_lines,
+    scorer_names,
+)
 from common.training import distributed
 
+VERSION = 1  # raised when the same network gives other rows
 OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size")  # flags that say something of images
 
 
@@ -39,19 +52,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
     flags.add_scoring_arguments(made)
     flags.add_results_arguments(made)
+    add_step_arguments(made)
     return made
 
 
 def score_checkpoint(
-    path: Path, ood: list[str] | None, names: list[str], how: Inference, method: str | None = None, repeats: int = 0
-) -> Scores | None:
-    """Every row of one checkpoint. Over several processes all pass their share of the images, and rank 0 alone scores; the others get None."""
+    path: Path, ood: list[str] | None, names: list[str], how: Inference, method: str | None = None, repeats: int = 0,
+    is_done: IsDone = NEVER_DONE,
+) -> Scores | None:  # fmt: skip
+    """Every row of one checkpoint; None where `is_done` says so of what decides them.
+
+    Over several processes all pass their share of the images, and rank 0 alone scores; the others get None.
+    """
     model, facts = checkpoint.load_finished(path)
     if facts.get("extra_classes"):
         raise UserError(f"{path} has a background class; score it with python -m dfb.evaluate")
     ood = ood_names(ood, facts["id_set"])
     scorers = scorer_lines(scorer_names(names), facts["id_set"], method or facts["method"])
     network = Network(model, facts, how)
+    if is_done(network.identity(ood, scorers, repeats)):
+        return None
     scored = network.scored(ood, scorers.values())
     if scored is None:
         return None
@@ -65,22 +85,29 @@ def main() -> None:
     check_repeats(arguments.bootstrap)
     if (arguments.checkpoint is None) == (arguments.features is None):
         raise UserError("give a checkpoint, or --features FILE, and not both")
-    started = time.monotonic()
-    if arguments.features is None:
-        scores = score_checkpoint(given, arguments.ood, arguments.scorers, how, arguments.method, arguments.bootstrap)
-    else:
-        if idle := [name for name in OF_IMAGES if getattr(arguments, name) != made.get_default(name)]:
-            raise UserError(f"--{idle[0].replace('_', '-')} says how images pass; with --features no image does")
-        distributed.start(pick_device(how.device))
-        scores = own_arrays.score(given, arguments.scorers, arguments.method, arguments.bootstrap)
-    if scores is None or not distributed.is_main():
-        return
-    seconds = round(time.monotonic() - started, 1)
+    idle = [name for name in OF_IMAGES if getattr(arguments, name) != made.get_default(name)]
+    if arguments.features and idle:
+        raise UserError(f"--{idle[0].replace('_', '-')} says how images pass; with --features no image does")
+    # The group first: its ranks agree on what is done.
+    how = replace(how, device=str(distributed.start(pick_device(how.device))))
     out = arguments.out or given.with_name("results.csv")
-    write_rows(out, [row | {"seconds": seconds} for row in scores.rows])
-    if arguments.save_scores:
-        save_scores(arguments.save_scores, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()})
-    print(tables.show(scores.rows))
+    waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
+    with making([out, *filter(None, [arguments.save_scores])], [given], **waits) as step:
+        started, names, method, repeats = time.monotonic(), arguments.scorers, arguments.method, arguments.bootstrap
+        is_done = lambda words: step.is_done({"command": "common.evaluate", "version": VERSION} | words)  # noqa: E731
+        if arguments.features is None:
+            scores = score_checkpoint(given, arguments.ood, names, how, method, repeats, is_done)
+        else:
+            scores = own_arrays.score(given, names, method, repeats, is_done)
+        if scores is None or not distributed.is_main():
+            return
+        seconds = round(time.monotonic() - started, 1)
+        current = None if arguments.out else {scores.rows[0]["checkpoint_sha256"]}
+        if merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], current):
+            step.forget_others()
+        if arguments.save_scores:
+            save_scores(arguments.save_scores, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()})
+        step.say(tables.show(scores.rows))
     accuracy = 100 * scores.rows[0]["id_accuracy"]
     print(f"\nID accuracy {accuracy:.2f} %. Rows with their provenance: {out}", file=sys.stderr)
 

@@ -8,13 +8,30 @@ itself, loads nothing, and can be read without JavaScript (which only sorts). It
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from common.cli import flags
 from common.cli.errors import UserError, command
-from common.cli.files import write_atomically
+from common.cli.files import sha256, write_atomically
 from common.cli.recipes import from_arguments
-from common.results.report import page
+from common.cli.steps import add_step_arguments, making
+from common.results.report import figure_files, page
 from common.scoring.network import Inference
+
+VERSION = 1  # raised when the same runs give another page
+READ = ("results.csv", "recipe.json", "log.jsonl", "checkpoint.pt")
+
+
+def identity(runs: list[Path], scorer: str, how: Inference) -> dict[str, Any]:
+    """What decides the page, as plain values (common.cli.steps); it prints the names of the folders."""
+    files = {"runs": [[folder.name, *(digest_of(folder / name) for name in READ)] for folder in runs]}
+    figures = [[path.stem, sha256(path)] for path in figure_files(runs)]
+    gallery = {"scorer": scorer, "limit": how.limit, "precision": how.precision}
+    return {"command": "common.report", "version": VERSION, "figures": figures} | files | gallery
+
+
+def digest_of(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
 
 
 def main() -> None:
@@ -28,15 +45,20 @@ def main() -> None:
         help="score of the gallery of mistakes; none leaves it out [energy]",
     )
     flags.add_inference_arguments(made, limit=2000)
+    add_step_arguments(made)
     arguments = made.parse_args()
-    for folder in arguments.runs:
-        if not (folder / "results.csv").is_file():
+    how, rows = from_arguments(arguments, Inference()), [folder / "results.csv" for folder in arguments.runs]
+    with making([arguments.out], rows, expect=arguments.expect, wait_s=arguments.wait) as step:
+        if missing := [path.parent for path in rows if not path.is_file()]:
             raise UserError(
-                f"{folder} has no results.csv; score it with python -m common.evaluate {folder}/checkpoint.pt"
+                f"{missing[0]} has no results.csv; score it with python -m common.evaluate {missing[0]}/checkpoint.pt"
             )
-    text = page(arguments.runs, arguments.scorer, from_arguments(arguments, Inference()))
-    write_atomically(arguments.out, lambda part: part.write_text(text))
-    print(arguments.out)
+        step.inputs = [path for folder in arguments.runs for name in READ if (path := folder / name).is_file()]
+        if step.is_done(identity(arguments.runs, arguments.scorer, how)):
+            return
+        text = page(arguments.runs, arguments.scorer, how)
+        write_atomically(arguments.out, lambda part: part.write_text(text))
+        step.say(str(arguments.out))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
 
 Rows of a detector X: "vanilla" is X on the stage-1 network; "DFB, S_h alone" is X on the first K logits of the DFB network, the column the paper
 leaves out; "DFB +", "DFB -" and "DFB two-sided" join it with the background score (Eq. 7). "background alone" is S_b. No sign is chosen for you.
-Beside the CSV, diagnostics.json holds what a table cannot show.
+Rows join those that the CSV has of the same weights. Beside it, diagnostics.json holds what a table cannot show.
 """
 
 import argparse
 import copy
+import json
 import sys
 import time
 from collections.abc import Iterable
@@ -22,12 +23,14 @@ from torch import nn
 from common import checkpoint
 from common.backbones.classifier import Classifier
 from common.cli import flags
+from common.cli.device import pick_device
 from common.cli.errors import UserError, command
-from common.cli.files import write_json
+from common.cli.files import read_json, write_json
 from common.cli.recipes import add_arguments, from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.data.transforms import Transform, transform_from_facts
 from common.results import tables
-from common.results.rows import OWN, write_rows
+from common.results.rows import OWN, merge_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
 from common.scoring.network import Inference, Network
@@ -45,6 +48,7 @@ from common.training import distributed
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer
 
+VERSION = 1  # raised when the same networks give other rows
 JOINED = {"plus": "DFB +", "minus": "DFB -", "two_sided": "DFB two-sided"}
 ALONE = "DFB, S_h alone"
 BACKGROUND = "background alone"
@@ -61,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_scoring_arguments(made)
     flags.add_results_arguments(made)
     add_arguments(made, JointScorer, omit=("sign",))
+    add_step_arguments(made)
     return made
 
 
@@ -177,28 +182,68 @@ def score_pair(
     return scores, found
 
 
+def identity(
+    network: DFBNetwork, vanilla: Network | None, ood: list[str], joint: dict[Line, JointScorer], protocol: str, repeats: int
+) -> dict[str, Any]:  # fmt: skip
+    """What decides rows and diagnostics, as plain values (common.cli.steps)."""
+    made_of = {"command": "dfb.evaluate", "version": VERSION, "protocol": protocol}
+    return made_of | network.identity(ood, joint, repeats) | {"vanilla": vanilla and vanilla.identity((), (), repeats)}
+
+
+def merge_diagnostics(path: Path, found: dict[str, Any]) -> bool:
+    """Add to a file what was found of further sets and scores. Gives whether what stood there is gone: it was of another network or other images."""
+
+    def over(below: Any, above: Any) -> Any:
+        if not (isinstance(below, dict) and isinstance(above, dict)):
+            return above
+        return below | {key: over(below[key], above[key]) if key in below else above[key] for key in above}
+
+    text = lambda content: json.dumps(content, sort_keys=True)  # noqa: E731 - as text, for NaN is not equal to NaN
+    before = read_json(path)
+    both = over(before, found)
+    contradicts = text(over(both, before)) != text(both)
+    write_json(path, found if contradicts else both)
+    return contradicts
+
+
+def output_paths(checkpoint_path: Path, out: Path | None, protocol: str) -> tuple[Path, Path]:
+    """The CSV of rows and the diagnostics beside it."""
+    rows = out or checkpoint_path.with_name("results.csv" if protocol == OWN else f"results-{protocol}.csv")
+    return rows, rows.with_name(rows.stem.replace("results", "diagnostics") + ".json")
+
+
 def main() -> None:
     arguments = parser().parse_args()
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
     check_repeats(arguments.bootstrap)
-    started, protocol = time.monotonic(), arguments.protocol
-    network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how, protocol)
-    joint = joint_lines(scorer_names(arguments.scorers), network.id_set, template)
-    ood = ood_names(arguments.ood, network.id_set)
-    done = score_pair(network, vanilla, ood, joint, protocol=protocol, repeats=arguments.bootstrap)
-    if done is None:
-        return
-    scores, found = done
-    seconds = round(time.monotonic() - started, 1)
-    out = arguments.out or arguments.checkpoint.with_name(
-        "results.csv" if protocol == OWN else f"results-{protocol}.csv"
-    )
-    write_rows(out, [row | {"seconds": seconds} for row in scores.rows])
-    write_json(out.with_name(out.stem.replace("results", "diagnostics") + ".json"), found)
-    if arguments.save_scores:
-        save_scores(arguments.save_scores, {"/".join(key): values for key, values in scores.raw.items()})
-    print(tables.show(scores.rows))
-    print("\n" + diagnostics.in_words(found, network.id_set))
+    # The group first: its ranks agree on what is done.
+    how = replace(how, device=str(distributed.start(pick_device(how.device))))
+    protocol, repeats = arguments.protocol, arguments.bootstrap
+    out, beside = output_paths(arguments.checkpoint, arguments.out, protocol)
+    outputs = [out, beside, *filter(None, [arguments.save_scores])]
+    inputs = [arguments.checkpoint, *filter(None, [arguments.vanilla])]
+    waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
+    with making(outputs, inputs, **waits) as step:
+        started = time.monotonic()
+        network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how, protocol)
+        joint = joint_lines(scorer_names(arguments.scorers), network.id_set, template)
+        ood = ood_names(arguments.ood, network.id_set)
+        if step.is_done(identity(network, vanilla, ood, joint, protocol, repeats)):
+            return
+        done = score_pair(network, vanilla, ood, joint, protocol=protocol, repeats=repeats)
+        if done is None:
+            return
+        scores, found = done
+        seconds = round(time.monotonic() - started, 1)
+        # Of another vanilla network than the one that DFB started from, rows stay as long as it is given.
+        current = {row["checkpoint_sha256"] for row in scores.rows} | {network.facts["stage1_sha256"]}
+        lost = merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], None if arguments.out else current)
+        if merge_diagnostics(beside, found) or lost:
+            step.forget_others()
+        if arguments.save_scores:
+            save_scores(arguments.save_scores, {"/".join(key): values for key, values in scores.raw.items()})
+        step.say(tables.show(scores.rows))
+        step.say("\n" + diagnostics.in_words(found, network.id_set))
     print(f"\nRows with their provenance: {out}", file=sys.stderr)
 
 

@@ -116,7 +116,9 @@ def add_results_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="95%% intervals of FPR95 and AUROC from N redraws of the test images, into the CSV [none]",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="CSV of rows [results.csv beside the checkpoint]")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="CSV that rows join [results.csv beside the checkpoint]"
+    )
     parser.add_argument(
         "--save-scores", type=Path, metavar="FILE", help="raw scores as .npz, one array a scorer and set"
     )

@@ -18,7 +18,7 @@ from common.metrics import CONVENTION
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
 from common.scoring.cache import FeatureCache
-from common.scoring.sets import Scored, accuracy
+from common.scoring.sets import Line, Scored, accuracy
 from common.training import distributed
 
 
@@ -53,6 +53,7 @@ class Network:
         self.model.bf16 = how.precision == "bf16"
         self.transform = transform or transform_from_facts(facts)
         self.cache = FeatureCache(how.cache)
+        self._test: dict[str, Any] = {}
 
     @classmethod
     def open(cls, path: Path, how: Inference) -> "Network":
@@ -65,6 +66,23 @@ class Network:
 
     def load(self, name: str, split: str = "test", limit: int | None = None) -> Any:
         return data.load(name, split, root=self.how.data, transform=self.transform, limit=limit)
+
+    def test_images(self, ood: Iterable[str]) -> dict[str, Any]:
+        """The test sets `ood` and then the ID set, by name; each is read once."""
+        names = (*ood, self.id_set)
+        for name in names:
+            if name not in self._test:
+                self._test[name] = self.load(name, limit=self.how.limit)
+        return {name: self._test[name] for name in names}
+
+    def identity(self, ood: Iterable[str], lines: Iterable[Line], repeats: int) -> dict[str, Any]:
+        """What decides the rows of this network, as plain values (common.cli.steps). Reads the sets; raises UserError for data that is missing."""
+        return {
+            "weights": checkpoint.weights_digest(self.saved), "id_set": self.id_set, "limit": self.how.limit,
+            "sets": {name: images.digest for name, images in self.test_images(ood).items()},
+            "scorers": [list(line) for line in lines], "precision": self.how.precision, "bootstrap": repeats,
+            "trained": {key: self.facts[key] for key in ("seed", "recipe", "train_data_sha256", "limit")},
+        }  # fmt: skip
 
     def features(self, images: Any, needs: Iterable[str] = ()) -> Features:
         """One pass over a set. Over several processes each passes its share, and rank 0 alone gets all."""
@@ -79,7 +97,7 @@ class Network:
         """
         scorers = list(scorers)
         needs, train_needs = ({n for s in scorers for n in getattr(s, which)} for which in ("needs", "train_needs"))
-        images = {name: self.load(name, limit=self.how.limit) for name in (*ood, self.id_set)}
+        images = self.test_images(ood)
         training = self.load(self.id_set, "train", self.facts["limit"]) if train_needs else None
         train = self.features(training, train_needs) if train_needs else None
         id_features = self.features(images[self.id_set], needs)

@@ -21,7 +21,7 @@ from common.cli import provenance
 from common.cli.errors import UserError
 from common.metrics import CONVENTION
 from common.scorers.arrays import BASIC, Features, Head
-from common.scoring.sets import Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
+from common.scoring.sets import NEVER_DONE, IsDone, Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
 
 
 class OwnArrays:
@@ -91,12 +91,21 @@ class OwnArrays:
         return Features(h, logits, labels)
 
 
-def score(path: Path, names: list[str], method: str | None = None, repeats: int = 0) -> Scores:
-    """Every row of a file of features. Of "all" and "papers" the scores that look inside a network are left out, and named on stderr."""
-    scored = OwnArrays(path).scored()
+def score(
+    path: Path, names: list[str], method: str | None = None, repeats: int = 0, is_done: IsDone = NEVER_DONE
+) -> Scores | None:
+    """Every row of a file of features; None where `is_done` says so of what decides them.
+
+    Of "all" and "papers" the scores that look inside a network are left out, and named on stderr.
+    """
+    arrays = OwnArrays(path)
+    scored = arrays.scored()
     scorers = scorer_lines(scorer_names(names), "", method or "own features")
     inside = lambda scorer: {*scorer.needs, *scorer.train_needs} - {*BASIC, "labels"}  # noqa: E731
     if names in (["all"], ["papers"]) and (left := [line.scorer for line, made in scorers.items() if inside(made)]):
         print(f"left out, for they look inside a network: {', '.join(left)}", file=sys.stderr)
         scorers = {line: made for line, made in scorers.items() if not inside(made)}
+    lines = [list(line) for line in scorers]
+    if is_done({"weights": arrays.sha256, "id_set": path.stem, "scorers": lines, "bootstrap": repeats}):
+        return None
     return score_sets(scored, scored.fit(scorers), repeats)

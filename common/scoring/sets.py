@@ -1,6 +1,6 @@
 """Sets times scores gives rows: the one place where they meet."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,12 @@ from common.scorers.base import Score, Scorer
 PAPER_SCORERS = (  # the post-hoc rows of both papers' tables
     "msp", "maxlogit", "odin", "odin-dfb", "mahalanobis", "energy", "vim", "klm", "dice", "react", "dice+react", "featurenorm", "line", "masf",
 )  # fmt: skip
+
+
+IsDone = Callable[
+    [dict[str, Any]], bool
+]  # asked with what decides the rows, once the data are there (common.cli.steps)
+NEVER_DONE: IsDone = lambda identity: False  # noqa: E731
 
 
 class Line(NamedTuple):

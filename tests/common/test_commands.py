@@ -110,6 +110,41 @@ def test_the_same_command_twice_gives_the_same_rows(trained, typed, tmp_path):
     ]
 
 
+def network_in(folder, trained, name="lbf"):
+    folder.mkdir(exist_ok=True)
+    (folder / "checkpoint.pt").write_bytes((trained / name / "checkpoint.pt").read_bytes())
+    return folder / "checkpoint.pt"
+
+
+def test_evaluate_does_once_what_is_asked_and_keeps_what_others_asked(trained, typed, tmp_path):
+    network, csv_ = network_in(tmp_path / "run", trained), tmp_path / "run/results.csv"
+    words = (evaluate, network, "--limit", 40, "--quiet", "--ood", "shapes-noise", "--scorers")
+    first, time = typed(*words, "msp", "energy"), csv_.stat().st_mtime_ns
+    again = typed(*words, "msp", "energy")
+    assert first[0] == again[0] == 0 and first[1] == again[1] and "| LBF " in first[1]
+    assert csv_.stat().st_mtime_ns == time and "done already" in again[2] and "done already" not in first[2]
+    other = typed(*words, "energy", "maxlogit")
+    assert "maxlogit" in other[1] and "msp" not in other[1], "the table is of what this command scored"
+    assert [row["scorer"] for row in csv.DictReader(csv_.open())] == ["msp", "energy", "maxlogit"]
+    assert "done already" in typed(*words, "msp", "energy")[2], "the energy row is the same result"
+    for flags in (["--bootstrap", 100], ["--method", "mine"], ["--limit", 30], ["--save-scores", tmp_path / "s.npz"]):
+        assert "done already" not in typed(*words, "msp", *flags)[2], flags
+        assert "done already" in typed(*words, "msp", *flags)[2], flags
+
+
+def test_evaluate_scores_other_weights_again_and_drops_the_rows_of_the_old(trained, typed, tmp_path):
+    network, shared = network_in(tmp_path / "run", trained), ("--out", tmp_path / "all.csv")
+    words = (evaluate, network, "--limit", 40, "--quiet", "--ood", "shapes-noise", "--scorers")
+    typed(*words, "msp", "energy"), typed(*words, "msp", *shared)
+    old = {row["checkpoint_sha256"] for row in csv.DictReader((tmp_path / "run/results.csv").open())}
+    network_in(tmp_path / "run", trained, "control")
+    assert "done already" not in typed(*words, "msp")[2] + typed(*words, "msp", *shared)[2]
+    (row,) = csv.DictReader((tmp_path / "run/results.csv").open())
+    assert row["scorer"] == "msp" and row["method"] == "control" and row["checkpoint_sha256"] not in old
+    assert [row["method"] for row in csv.DictReader((tmp_path / "all.csv").open())] == ["LBF", "control"]
+    assert "done already" not in typed(*words, "msp", "energy")[2]
+
+
 def test_the_table_has_a_line_a_method_and_score(trained, typed, tmp_path):
     paths = [trained / name / "results.csv" for name in ("pretrained", "control", "lbf")]
     code, out, _ = typed(tables, *paths, "--out", tmp_path / "table.md", "--paper", "lbf/paper")
@@ -225,6 +260,17 @@ def test_somebodys_own_features_get_every_score_that_needs_no_network(typed, tmp
     assert all(float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"]) for row in rows)
     energy = {row["ood_set"]: float(row["auroc"]) for row in rows if row["scorer"] == "energy"}
     assert energy["far"] > 0.8 and abs(energy["near"] - 0.5) < 0.2 and float(rows[0]["id_accuracy"]) > 0.9
+
+
+def test_own_features_are_scored_once_and_again_when_they_change(typed, tmp_path):
+    words = (evaluate, "--features", own_file(tmp_path / "mine.npz"), "--scorers", "msp")
+    first, again = typed(*words), typed(*words)
+    assert first[0] == 0 and first[1] == again[1] and "done already" in again[2]
+    assert "done already" not in typed(*words[:-1], "energy")[2] and "done already" in typed(*words)[2]
+    own_file(tmp_path / "mine.npz", ood_near_penultimate=None)
+    assert "done already" not in typed(*words)[2]
+    (row,) = csv.DictReader((tmp_path / "results.csv").open())
+    assert row["scorer"] == "msp" and row["ood_set"] == "far"
 
 
 def test_own_features_that_do_not_fit_are_named(typed, tmp_path):

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from common import evaluate as common_evaluate
 from common import pretrain
-from common.checkpoint import load
+from common.checkpoint import load, save
 from common.cli.errors import command
+from common.results.rows import read_rows
 from dfb import evaluate, figures, finetune, masks, temperature, tsne
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")
@@ -254,7 +256,56 @@ def test_two_processes_write_one_file_of_results_with_the_numbers_of_one(runs, t
     assert raw[0].files == raw[1].files and {"vanilla/msp/id", "DFB +/vim:D=8/shapes-noise"} <= set(raw[0].files)
     assert all(np.array_equal(raw[0][key], raw[1][key]) for key in raw[0].files)
     assert (tmp_path / "one/diagnostics.json").read_text() == (tmp_path / "two/diagnostics.json").read_text()
-    assert len(list((tmp_path / "two").iterdir())) == 3
+    files = [path.name for path in sorted((tmp_path / "two").iterdir())]
+    assert files == [".results.csv.made.json", "diagnostics.json", "results.csv", "scores.npz"]
+    again = subprocess.run(
+        [*launch, *map(str, words + place("two"))], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 0 and again.stdout == done.stdout and again.stderr.count("done already") == 1
+    code, out, err = typed(evaluate, *words, *place("two"))
+    assert code == 0 and out == done.stdout and "done already" in err, "nor does one process make it again"
+
+
+def test_evaluate_is_done_for_each_who_asked_and_merges_what_it_finds(runs, typed, tmp_path):
+    network = tmp_path / "dfb/checkpoint.pt"
+    network.parent.mkdir()
+    network.write_bytes((runs / "dfb/checkpoint.pt").read_bytes())
+    words = (evaluate, network, "--ood", "shapes-noise", *FEW)
+    asked = (["--vanilla", runs / "pre/checkpoint.pt", "--scorers", "msp"], ["--scorers", "msp", "energy"])
+    said = [typed(*words, *flags) for flags in asked]
+    rows = (network.parent / "results.csv").read_text()
+    assert [typed(*words, *flags)[1] for flags in asked] == [out for _, out, _ in said] and "vanilla" in said[0][1]
+    assert (network.parent / "results.csv").read_text() == rows and "vanilla,msp," in rows and ",energy," in rows
+    typed(*words[:2], "--ood", "shapes-objects", "--scorers", "energy", *FEW)
+    found = json.loads((network.parent / "diagnostics.json").read_text())
+    assert {*found["sharpness_auroc"]} == {"shapes-noise", "shapes-objects"}
+    assert {*found["correlation_S_b_S_h"]} == {"msp", "energy"}
+    assert all("done already" in typed(*words, *flags)[2] for flags in asked)
+    for flags in (["--temperature", 2], ["--protocol", "via32", "--out", network.parent / "results.csv"]):
+        code, _, err = typed(*words, *asked[1], *flags)
+        assert code == 0 and "done already" not in err
+    assert "done already" not in typed(*words, *asked[0])[2], "the diagnostics of the other protocol stood there"
+
+
+def test_evaluate_is_made_again_for_other_networks(runs, typed, tmp_path):
+    network, vanilla = tmp_path / "dfb/checkpoint.pt", tmp_path / "vanilla.pt"
+    network.parent.mkdir()
+    network.write_bytes((runs / "dfb/checkpoint.pt").read_bytes())
+    vanilla.write_bytes((runs / "pre/checkpoint.pt").read_bytes())
+    words = (evaluate, network, "--vanilla", vanilla, "--ood", "shapes-noise", "--scorers", "msp", *FEW)
+    digests = lambda: {row["checkpoint_sha256"] for row in read_rows([network.parent / "results.csv"])}  # noqa: E731
+    typed(*words)
+    before = digests()
+    for path in (network, vanilla):
+        model, facts = load(path)
+        with torch.no_grad():
+            model.head.bias.add_(torch.linspace(0, 1, len(model.head.bias)))
+        save(path, model, **{key: value for key, value in facts.items() if key != "finished"})
+        code, _, err = typed(*words)
+        assert code == 0 and "done already" not in err and len(digests()) == 2 and len(digests() - before) == 1
+        before = digests()
+    diagnostics = json.loads((network.parent / "diagnostics.json").read_text())
+    assert diagnostics["checkpoint_sha256"] in before
 
 
 def test_evaluate_takes_the_words_all_and_papers_and_refuses_few_redraws(runs, typed, tmp_path):

@@ -101,6 +101,30 @@ def test_the_gallery_takes_the_images_of_the_rows_and_says_where_they_stand():
     )
 
 
+def test_the_page_is_made_once_and_again_when_a_run_a_figure_or_a_flag_changes(run, tmp_path, capsys):
+    folder, out = tmp_path / "run", tmp_path / "page.html"
+    shutil.copytree(run, folder)
+
+    def made(*flags) -> bool:
+        call(main, [str(folder), "--out", str(out), "--limit", "20", "--scorer", "none", "--quiet", *flags])
+        said = capsys.readouterr()
+        assert said.out == f"{out}\n"
+        return "done already" not in said.err
+
+    assert made() and not made()
+    assert made("--limit", "10") and made()
+    (folder / "log.jsonl").write_text('{"epoch": 0, "loss": 2.0, "train_accuracy": 0.5}\n')
+    assert made() and not made()
+    (folder / "figures").mkdir()
+    (folder / "figures/a.png").write_bytes(b"a figure")
+    assert made() and not made()
+    for name in ("results.csv", "recipe.json", "checkpoint.pt"):
+        shutil.copy(run / "checkpoint.pt", folder / "checkpoint.pt")
+        with open(folder / name, "a") as file:
+            file.write("\n")
+        assert made("--scorer", "none") and not made(), name
+
+
 def test_a_run_without_results_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         call(main, [str(tmp_path), "--out", str(tmp_path / "page.html")])
