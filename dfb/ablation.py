@@ -16,10 +16,13 @@ import numpy as np
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
+from common.cli.recipes import digest
+from common.cli.steps import add_step_arguments, making
 from common.results.rows import OWN, read_rows
 from common.results.tables import METRICS, averaged, markdown, seeds_mean
 from dfb.evaluate import ALONE, BACKGROUND, JOINED
 
+VERSION = 1  # raised when the same files give other text
 ORDER = (ALONE, *JOINED.values())
 COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share")
 TRUTH = ("iou", "mean_image_iou", "precision", "recall")
@@ -93,12 +96,18 @@ def main() -> None:
     made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
     made.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown there too")
+    add_step_arguments(made)
     arguments = made.parse_args()
-    text = report(arguments.files, arguments.metrics)
-    print(text)
-    if arguments.out:
-        write_atomically(arguments.out, lambda part: part.write_text(text + "\n"))
-        print(f"\n{arguments.out}", file=sys.stderr)
+    out = arguments.out
+    with making([out] if out else [], arguments.files, expect=arguments.expect, wait_s=arguments.wait) as step:
+        text = report(arguments.files, arguments.metrics)  # takes no longer than to see what it is made of
+        if step.is_done({"command": "dfb.ablation", "version": VERSION, "text": digest(text)}):
+            return
+        if out:
+            write_atomically(out, lambda part: part.write_text(text + "\n"))
+        step.say(text)
+    if out:
+        print(f"\n{out}", file=sys.stderr)
 
 
 if __name__ == "__main__":

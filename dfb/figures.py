@@ -16,12 +16,14 @@ from torch import Tensor
 
 from common.backbones.classifier import Classifier
 from common.cam import CamRecipe, class_attention
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
-from common.results.style import BLUE, HEAT, ORANGE, plt, save
+from common.results.style import BLUE, HEAT, ORANGE, figure_files, plt, save
 from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, ood_names, score_sets
 from common.training.seeds import generator
@@ -29,6 +31,7 @@ from dfb.dense import dense_logits
 from dfb.evaluate import DFBNetwork, open_pair
 from dfb.score import BackgroundOnly, ForegroundOnly
 
+VERSION = 1  # raised when the same networks, masks and images give other figures
 SHOWN = {Line("", "S_h", "energy"): ForegroundOnly("energy"), Line("", "S_b", "plus"): BackgroundOnly("plus")}
 
 
@@ -131,7 +134,7 @@ def training_masks(network: Network, folder: Path) -> plt.Figure:
     return masks_figure(training, masks)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
@@ -141,16 +144,34 @@ def main() -> None:
     flags.add_limit_argument(made)
     flags.add_data_argument(made)
     flags.add_device_argument(made)
-    arguments = made.parse_args()
-    network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, from_arguments(arguments, Inference()))
-    ood = ood_names(arguments.ood, network.id_set)
-    scored = network.scored(ood, SHOWN.values())
-    sets = {name: scored.images[name] for name in (network.id_set, *ood)}
-    figures = {"attention": attention_figure(network, vanilla, sets), "scores": scores_figure(scored, network.id_set)}
-    if arguments.masks:
-        figures["masks"] = training_masks(network, arguments.masks)
-    for name, figure in figures.items():
-        print(save(figure, arguments.out / name))
+    add_step_arguments(made)
+    return made
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    path, vanilla_path, masks, how = (
+        arguments.checkpoint, arguments.vanilla, arguments.masks, from_arguments(arguments, Inference()),
+    )  # fmt: skip
+    names = ["attention", "scores", *(["masks"] if masks else [])]
+    outputs = [file for name in names for file in figure_files(arguments.out / name)]
+    inputs = [path, vanilla_path, *([masks / "manifest.json"] if masks else [])]
+    with making(outputs, inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
+        network, vanilla = open_pair(path, vanilla_path, how)
+        ood = ood_names(arguments.ood, network.id_set)
+        made_of = {
+            "networks": [weights_digest(one.saved) for one in (network, vanilla)],
+            "data": [(name, network.load(name, limit=how.limit).digest) for name in (network.id_set, *ood)],
+            "masks": read_masks(masks).digest if masks else None,
+        }
+        if not step.is_done({"command": "dfb.figures", "version": VERSION} | made_of):
+            scored = network.scored(ood, SHOWN.values())
+            sets = {name: scored.images[name] for name in (network.id_set, *ood)}
+            save(attention_figure(network, vanilla, sets), arguments.out / "attention")
+            save(scores_figure(scored, network.id_set), arguments.out / "scores")
+            if masks:
+                save(training_masks(network, masks), arguments.out / "masks")
+    print(*(arguments.out / f"{name}.png" for name in names), sep="\n")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import command
 from common.cli.recipes import add_arguments, from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.results.rows import write_csv
-from common.results.style import CYCLE, STYLES, plt, save
+from common.results.style import CYCLE, STYLES, figure_files, plt, save
 from common.results.tables import title
-from common.scoring.network import Inference
+from common.scorers import Scorer
+from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, ood_names, score_sets, scorer_lines, scorer_names
 from common.training import distributed
-from dfb.evaluate import add_pair_arguments, joint_lines, open_pair
+from dfb.evaluate import DFBNetwork, add_pair_arguments, joint_lines, open_pair
 from dfb.score import SIGNS, JointScorer
 
+VERSION = 1  # raised when the same networks and images give other numbers
 T_GRID = tuple(np.arange(1, 5.01, 0.5))
 
 
@@ -32,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add_pair_arguments(made, "the stage-1 checkpoint: its detectors as flat lines [left out]")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the figure [figures beside the checkpoint]")
     flags.add_scoring_arguments(made)
+    add_step_arguments(made)
     add_arguments(made, JointScorer, omit=("sign", "temperature"))
     return made
 
@@ -75,23 +80,41 @@ def draw(rows: list[dict], names: list[str], vanilla: dict[tuple[str, str], floa
     return figure
 
 
-def main() -> None:
-    arguments = parser().parse_args()
-    how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
-    network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how)
-    ood, names = ood_names(arguments.ood, network.id_set), scorer_names(arguments.scorers)
-    joint, plain = joint_lines(names, network.id_set, template), scorer_lines(names, network.id_set, "vanilla")
+def write_figure(
+    network: DFBNetwork, vanilla: Network | None, ood: list[str], joint: dict[Line, JointScorer], plain: dict[Line, Scorer], out: Path,
+) -> None:  # fmt: skip
+    """Over several processes all pass their share, and rank 0 alone scores and writes."""
     scored = network.scored(ood, joint.values())
     vanilla_scored = vanilla and vanilla.scored(ood, plain.values())
-    if not distributed.is_main():
+    if scored is None:
         return
     rows = scan(scored, joint)
     flat = score_sets(vanilla_scored, vanilla_scored.fit(plain)).rows if vanilla else []
     head = f"ID {title(network.id_set)}, {network.model.name}, seed {network.facts['seed']}"
-    figure = draw(rows, ood, {(row["scorer"], row["ood_set"]): row["auroc"] for row in flat}, head)
-    path = save(figure, (arguments.out or arguments.checkpoint.parent / "figures") / "temperature")
-    write_csv(path.with_suffix(".csv"), rows)
-    print(path)
+    save(draw(rows, ood, {(row["scorer"], row["ood_set"]): row["auroc"] for row in flat}, head), out)
+    write_csv(out.with_suffix(".csv"), rows)
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
+    path, vanilla_path = arguments.checkpoint, arguments.vanilla
+    out = (arguments.out or path.parent / "figures") / "temperature"
+    outputs, inputs = [*figure_files(out), out.with_suffix(".csv")], [path, *([vanilla_path] if vanilla_path else [])]
+    expect, wait_s = arguments.expect, arguments.wait
+    distributed.device_of(how)
+    with making(outputs, inputs, expect=expect, wait_s=wait_s, together=distributed.of_main) as step:
+        network, vanilla = open_pair(path, vanilla_path, how)
+        ood, names = ood_names(arguments.ood, network.id_set), scorer_names(arguments.scorers)
+        joint, plain = joint_lines(names, network.id_set, template), scorer_lines(names, network.id_set, "vanilla")
+        identity = {
+            "command": "dfb.temperature", "version": VERSION, "lines": [*joint, *plain], "precision": how.precision,
+            "networks": [(weights_digest(one.saved), one.facts["seed"]) for one in (network, vanilla) if one],
+            "data": [(name, network.load(name, limit=how.limit).digest) for name in (network.id_set, *ood)],
+        }  # fmt: skip
+        if not step.is_done(identity):
+            write_figure(network, vanilla, ood, joint, plain, out)
+    print(outputs[0])
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import data
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import command
 from common.cli.recipes import from_arguments
-from common.results.style import BLACK, plt, save
+from common.cli.steps import add_step_arguments, making
+from common.results.style import BLACK, figure_files, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed
 from common.scorers import SCORERS
@@ -21,19 +23,22 @@ from common.scorers.arrays import Head
 from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, score_sets
 
+VERSION = 1  # raised when the same networks and images give another figure
 TRAIN_IMAGES, NEIGHBOURS = 1000, 10
 
 
-def features_of(network: Network, ood: str) -> Scored:
+def images_of(network: Network, ood: str) -> list:
     """At most 1,000 ID training images, `limit` ID test images and half as many OOD images."""
     data.check_ood(ood, network.id_set)
     limit = network.how.limit
-    train, id_features, outside = (
-        network.features(network.load(name, split, count))
-        for name, split, count in (
-            (network.id_set, "train", TRAIN_IMAGES), (network.id_set, "test", limit), (ood, "test", max(1, limit // 2)),
-        )
+    wanted = (
+        (network.id_set, "train", TRAIN_IMAGES), (network.id_set, "test", limit), (ood, "test", max(1, limit // 2)),
     )  # fmt: skip
+    return [network.load(*one) for one in wanted]
+
+
+def features_of(network: Network, images: list, ood: str) -> Scored:
+    train, id_features, outside = map(network.features, images)
     return Scored(train, Head.of(network.model), id_features, {ood: outside})
 
 
@@ -43,7 +48,23 @@ def knn_auroc(scored: Scored) -> float:
     return row["auroc"]
 
 
-def main() -> None:
+def figure_of(networks: dict[str, Network], images: list[list], ood: str) -> plt.Figure:
+    """A panel a network; `images`: of each, what `images_of` gives."""
+    figure = plt.figure(figsize=(9.5, 4.9))
+    axes = figure.subplots(1, 2)
+    for axis, (name, network), of in zip(axes, networks.items(), images):
+        scored, seed = features_of(network, of, ood), network.facts["seed"]
+        groups = [
+            Group(f"ID {title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
+            Group(f"OOD {title(ood)}", scored.ood[ood].penultimate, BLACK, "x"),
+        ]
+        head = f"{name}, {network.model.name}, seed {seed}; KNN AUROC {100 * knn_auroc(scored):.1f} %"
+        draw(axis, groups, embed(groups), head)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m dfb.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
     made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
@@ -52,20 +73,24 @@ def main() -> None:
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne-dfb.png and .pdf")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
-    arguments = made.parse_args()
-    how, figure = from_arguments(arguments, Inference()), plt.figure(figsize=(9.5, 4.9))
-    axes = figure.subplots(1, 2)
-    for axis, path, name in ((axes[0], arguments.vanilla, "vanilla"), (axes[1], arguments.checkpoint, "DFB")):
-        network = Network.open(path, how)
-        scored, seed = features_of(network, arguments.ood), network.facts["seed"]
-        groups = [
-            Group(f"ID {title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
-            Group(f"OOD {title(arguments.ood)}", scored.ood[arguments.ood].penultimate, BLACK, "x"),
-        ]
-        head = f"{name}, {network.model.name}, seed {seed}; KNN AUROC {100 * knn_auroc(scored):.1f} %"
-        draw(axis, groups, embed(groups), head)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    print(save(figure, arguments.out / "t-sne-dfb"))
+    add_step_arguments(made)
+    return made
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    paths, ood, out = [arguments.vanilla, arguments.checkpoint], arguments.ood, arguments.out / "t-sne-dfb"
+    with making(figure_files(out), paths, expect=arguments.expect, wait_s=arguments.wait) as step:
+        how = from_arguments(arguments, Inference())
+        networks = {name: Network.open(path, how) for name, path in zip(("vanilla", "DFB"), paths)}
+        images = [images_of(network, ood) for network in networks.values()]
+        made_of = {
+            "networks": [(weights_digest(network.saved), network.facts["seed"]) for network in networks.values()],
+            "data": [[one.digest for one in of] for of in images],
+        }
+        if not step.is_done({"command": "dfb.tsne", "version": VERSION, "ood": ood} | made_of):
+            save(figure_of(networks, images, ood), out)
+    print(out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

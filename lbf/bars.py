@@ -8,10 +8,14 @@ from pathlib import Path
 
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
+from common.cli.recipes import digest
+from common.cli.steps import add_step_arguments, making
 from common.data.specs import title
 from common.results.paper import AVERAGE, Table, join, read_printed
 from common.results.rows import read_rows
-from common.results.style import BLUE, ORANGE, plt, save
+from common.results.style import BLUE, ORANGE, figure_files, plt, save
+
+VERSION = 1  # raised when the same rows give another figure
 
 
 def draw(axis: plt.Axes, table: Table) -> None:
@@ -36,6 +40,11 @@ def draw(axis: plt.Axes, table: Table) -> None:
     axis.legend(handles.values(), handles.keys(), fontsize=7, loc="upper left", ncols=2)
 
 
+def averages(tables: list[Table]) -> list[Table]:
+    """Those that have an average AUROC."""
+    return [table for table in tables if "auroc" in table.metrics and any(key[1] == AVERAGE for key in table.cells)]
+
+
 def main() -> None:
     made = argparse.ArgumentParser(prog="python -m lbf.bars", description=__doc__, formatter_class=formatter)
     made.add_argument("results", nargs="*", type=Path, help="CSV files of common.evaluate [none: the paper's alone]")
@@ -43,16 +52,21 @@ def main() -> None:
         "--paper", nargs="+", type=Path, required=True, metavar="FILE", help="printed tables with AUROC columns"
     )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bars.png and .pdf")
+    add_step_arguments(made)
     arguments = made.parse_args()
-    rows = read_rows(arguments.results)
-    tables = [table for path in arguments.paper for table in join(read_printed(path), rows)]
-    tables = [table for table in tables if "auroc" in table.metrics and any(key[1] == AVERAGE for key in table.cells)]
-    if not tables:
-        raise UserError(f"no average AUROC in {', '.join(map(str, arguments.paper))}")
-    figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.6), squeeze=False)
-    for axis, table in zip(axes[0], tables):
-        draw(axis, table)
-    print(save(figure, arguments.out / "bars"))
+    out, inputs = arguments.out / "bars", [*arguments.results, *arguments.paper]
+    with making(figure_files(out), inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
+        rows, printed = read_rows(arguments.results), [read_printed(path) for path in arguments.paper]
+        made_of = {"rows": digest(rows), "printed": digest(printed)}
+        if not step.is_done({"command": "lbf.bars", "version": VERSION} | made_of):
+            tables = averages([table for one in printed for table in join(one, rows)])
+            if not tables:
+                raise UserError(f"no average AUROC in {', '.join(map(str, arguments.paper))}")
+            figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.6), squeeze=False)
+            for axis, table in zip(axes[0], tables):
+                draw(axis, table)
+            save(figure, out)
+    print(out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

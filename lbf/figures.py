@@ -15,18 +15,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
-from common.cli.recipes import from_arguments
+from common.cli.recipes import digest, from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.metrics import auroc
 from common.results.rows import read_rows
-from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, plt, save
+from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, figure_files, plt, save
 from common.results.tables import averaged, base_name, title
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
 from common.training.seeds import generator
 from lbf.loss import local_norms
+
+VERSION = 1  # raised when the same networks and images give other figures
+LOGGED = ("epoch", "ce", "lff", "selected_share", "norm_selected", "norm_others")
 
 
 @dataclass(frozen=True)
@@ -133,12 +138,17 @@ def norm_histograms(runs: list[Run], sets: dict[str, Any]) -> tuple[plt.Figure, 
     return figure, numbers
 
 
-def training_curves(runs: list[Run]) -> plt.Figure | None:
-    """What fine-tuning logged, epoch by epoch; None where no run logged a selection."""
+def selection_logs(runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
+    """What fine-tuning logged, epoch by epoch, of the runs that logged a selection."""
     logs = {n.name: [json.loads(line) for line in (n.folder / "log.jsonl").read_text().splitlines()] for n in runs}
-    logs = {name: lines for name, lines in logs.items() if "selected_share" in lines[0]}
-    if not logs:
-        return None
+    return {
+        name: [{key: line[key] for key in LOGGED} for line in lines]
+        for name, lines in logs.items()
+        if "selected_share" in lines[0]
+    }
+
+
+def training_curves(logs: dict[str, list[dict[str, Any]]]) -> plt.Figure:
     panels = (
         ("cross-entropy", {"ce": ""}, 1), ("penalty before lambda (Eq. 6)", {"lff": ""}, 1), ("selected locations (percent)", {"selected_share": ""}, 100),
         ("mean norm of locations", {"norm_selected": ", selected", "norm_others": ", others"}, 1),
@@ -170,7 +180,7 @@ def load_sets(run: Run) -> dict[str, Any]:
     return {title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m lbf.figures", description=__doc__, formatter_class=flags.formatter)
     made.add_argument(
         "runs",
@@ -185,19 +195,37 @@ def main() -> None:
     flags.add_limit_argument(made, 1000)
     flags.add_data_argument(made)
     flags.add_device_argument(made)
-    arguments = made.parse_args()
-    runs = [open_run(folder, from_arguments(arguments, Inference())) for folder in arguments.runs]
-    if len(ids := {run.network.id_set for run in runs}) > 1:
-        raise UserError(f"the runs have different ID sets: {', '.join(sorted(ids))}")
-    sets = load_sets(runs[0])
-    written = [save(heat_maps(runs, sets), arguments.out / "heat_maps")]
+    add_step_arguments(made)
+    return made
+
+
+def write_figures(runs: list[Run], sets: dict[str, Any], logs: dict[str, list[dict[str, Any]]], out: Path) -> None:
+    save(heat_maps(runs, sets), out / "heat_maps")
     figure, numbers = norm_histograms(runs, sets)
-    written.append(save(figure, arguments.out / "norms"))
-    write_atomically(arguments.out / "norms.json", lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
-    if (curves := training_curves(runs)) is not None:
-        written.append(save(curves, arguments.out / "curves"))
-    for path in written:
-        print(path)
+    save(figure, out / "norms")
+    write_atomically(out / "norms.json", lambda part: part.write_text(json.dumps(numbers, indent=1) + "\n"))
+    if logs:
+        save(training_curves(logs), out / "curves")
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    folders, out = arguments.runs, arguments.out
+    outputs = [*figure_files(out / "heat_maps"), *figure_files(out / "norms"), out / "norms.json"]
+    inputs = [folder / name for folder in folders for name in ("checkpoint.pt", "log.jsonl")]
+    inputs.append(folders[0] / "results.csv")
+    with making(outputs, inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
+        runs = [open_run(folder, from_arguments(arguments, Inference())) for folder in folders]
+        if len(ids := {run.network.id_set for run in runs}) > 1:
+            raise UserError(f"the runs have different ID sets: {', '.join(sorted(ids))}")
+        sets, logs = load_sets(runs[0]), selection_logs(runs)
+        step.outputs += figure_files(out / "curves") if logs else []
+        networks = [(run.name, weights_digest(run.network.saved)) for run in runs]
+        data = [(name, images.digest) for name, images in sets.items()]
+        made_of = {"networks": networks, "data": data, "logs": digest(logs)}
+        if not step.is_done({"command": "lbf.figures", "version": VERSION} | made_of):
+            write_figures(runs, sets, logs, out)
+    print(*(path for path in step.outputs if path.suffix == ".png"), sep="\n")
 
 
 if __name__ == "__main__":

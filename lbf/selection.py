@@ -11,15 +11,19 @@ from pathlib import Path
 
 import torch
 
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
+from common.cli.steps import add_step_arguments, making
 from common.results.rows import write_csv
 from common.results.tables import markdown
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
 from lbf.locations import true_background
 from lbf.loss import background_mask, local_norms
+
+VERSION = 1  # raised when the same networks and images give other numbers
 
 
 @torch.no_grad()
@@ -61,7 +65,7 @@ def table(found: list[dict]) -> str:
     return markdown(["network", *shares.values(), *norms.values()], body)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m lbf.selection", description=__doc__, formatter_class=flags.formatter)
     made.add_argument(
         "checkpoints", nargs="+", type=Path, help="finished checkpoints trained on the generated benchmark"
@@ -74,20 +78,33 @@ def main() -> None:
     made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV there too")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
-    arguments = made.parse_args()
-    how, split, found = from_arguments(arguments, Inference()), arguments.split, []
-    for path in arguments.checkpoints:
-        network = Network.open(path, how)
-        images = network.load(network.id_set, split, how.limit)
-        delta = 1 / network.model.classes if arguments.delta is None else arguments.delta
-        facts = {"run": path.parent.name, "split": split, "delta": delta, "images": len(images)}
-        found.append(facts | measure(network, images, delta))
-    print(
-        f"Locations selected by LBF Eq. 5 (p < {found[0]['delta']:g}) against the true background; percent, {found[0]['images']} {split} images\n"
-    )
-    print(table(found))
-    if arguments.out:
-        write_csv(arguments.out, found)
+    add_step_arguments(made)
+    return made
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    paths, split, out, given = arguments.checkpoints, arguments.split, arguments.out, arguments.delta
+    how = from_arguments(arguments, Inference())
+    with making([out] if out else [], paths, expect=arguments.expect, wait_s=arguments.wait) as step:
+        networks = [Network.open(path, how) for path in paths]
+        sets = [network.load(network.id_set, split, how.limit) for network in networks]
+        deltas = [1 / network.model.classes if given is None else given for network in networks]
+        facts = [
+            {"run": path.parent.name, "split": split, "delta": delta, "images": len(images)}
+            for path, delta, images in zip(paths, deltas, sets)
+        ]
+        digests = [(weights_digest(network.saved), images.digest) for network, images in zip(networks, sets)]
+        identity = {"command": "lbf.selection", "version": VERSION, "networks": digests, "facts": facts}
+        if step.is_done(identity):
+            return
+        found = [row | measure(*one, row["delta"]) for *one, row in zip(networks, sets, facts)]
+        if out:
+            write_csv(out, found)
+        step.say(
+            f"Locations selected by LBF Eq. 5 (p < {deltas[0]:g}) against the true background; percent, {len(sets[0])} {split} images\n"
+        )
+        step.say(table(found))
 
 
 if __name__ == "__main__":

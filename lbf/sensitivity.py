@@ -15,10 +15,13 @@ import numpy as np
 from common.cli import flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
+from common.cli.recipes import digest
+from common.cli.steps import add_step_arguments, making
 from common.results.rows import read_rows
-from common.results.style import BLACK, BLUE, ORANGE, plt, save
+from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
 from common.results.tables import averaged, markdown, seeds_mean
 
+VERSION = 1  # raised when the same rows give other text or another figure
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}
 
 Point = tuple[str, float]  # (which parameter, its value)
@@ -74,6 +77,16 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
     return figure
 
 
+def table(found: dict[Point, dict[str, list[float]]], default: dict[str, float], scorers: list[str]) -> str:
+    header = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"]
+    lines = [[name, f"{value:g}" + (" (default)" if value == default[name] else ""), *(seeds_mean(numbers[what]) for what in (*scorers, "ID accuracy"))]
+             for (name, value), numbers in sorted(found.items(), key=lambda item: (list(AXES).index(item[0][0]), item[0][1]))]  # fmt: skip
+    return (
+        "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n"
+        + markdown(header, lines)
+    )
+
+
 def main() -> None:
     made = argparse.ArgumentParser(
         prog="python -m lbf.sensitivity", description=__doc__, formatter_class=flags.formatter
@@ -87,20 +100,21 @@ def main() -> None:
     made.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix"
     )
+    add_step_arguments(made)
     arguments = made.parse_args()
-    rows = read_rows(arguments.results)
-    found, default = points(rows)
-    scorers = list(dict.fromkeys(row["scorer"] for row in rows))
-    header = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"]
-    lines = [[name, f"{value:g}" + (" (default)" if value == default[name] else ""), *(seeds_mean(numbers[what]) for what in (*scorers, "ID accuracy"))]
-             for (name, value), numbers in sorted(found.items(), key=lambda item: (list(AXES).index(item[0][0]), item[0][1]))]  # fmt: skip
-    text = (
-        "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n"
-        + markdown(header, lines)
-    )
-    write_atomically(arguments.out.with_suffix(".md"), lambda part: part.write_text(text + "\n"))
-    print(text)
-    print(save(draw(found, default, scorers), arguments.out), file=sys.stderr)
+    out, results = arguments.out, arguments.results
+    outputs = [*figure_files(out), out.with_suffix(".md")]
+    with making(outputs, results, expect=arguments.expect, wait_s=arguments.wait) as step:
+        rows = read_rows(results)
+        if step.is_done({"command": "lbf.sensitivity", "version": VERSION, "rows": digest(rows)}):
+            return
+        found, default = points(rows)
+        scorers = list(dict.fromkeys(row["scorer"] for row in rows))
+        text = table(found, default, scorers)
+        write_atomically(outputs[-1], lambda part: part.write_text(text + "\n"))
+        save(draw(found, default, scorers), out)
+        step.say(text)
+    print(outputs[0], file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from common import data
+from common.checkpoint import weights_digest
 from common.cli import flags
 from common.cli.errors import command
 from common.cli.files import write_json
 from common.cli.recipes import from_arguments
-from common.results.style import BLACK, ORANGE, PINK, plt, save
+from common.cli.steps import add_step_arguments, making
+from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, draw, embed, nearest, unit
 from common.scoring.features import batches
@@ -26,6 +28,7 @@ from common.scoring.network import Inference, Network
 from common.training.seeds import generator
 from lbf.loss import background_mask
 
+VERSION = 1  # raised when the same network and images give another figure
 POINTS = 500  # of each group, so that a picture takes seconds
 
 
@@ -50,9 +53,8 @@ def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor
     return rows[torch.randperm(len(rows), generator=generator(0, f"t-SNE {use}"))[:count]]
 
 
-def figure_of(network: Network, ood_set: str, delta: float) -> tuple[plt.Figure, dict[str, Any]]:
+def figure_of(network: Network, id_images, ood_images, ood_set: str, delta: float) -> tuple[plt.Figure, dict[str, Any]]:
     """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
-    id_images, ood_images = (network.load(name, limit=network.how.limit) for name in (network.id_set, ood_set))
     pooled, selected, others = vectors_of(network, id_images, delta)
     ood, _, _ = vectors_of(network, ood_images, None)
     groups = [
@@ -75,7 +77,7 @@ def figure_of(network: Network, ood_set: str, delta: float) -> tuple[plt.Figure,
     return figure, numbers
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
@@ -84,17 +86,28 @@ def main() -> None:
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
-    arguments = made.parse_args()
-    network = Network.open(arguments.checkpoint, from_arguments(arguments, Inference()))
-    model, facts = network.model, network.facts
-    data.check_ood(arguments.ood, network.id_set)
-    figure, numbers = figure_of(
-        network, arguments.ood, 1 / model.classes if arguments.delta is None else arguments.delta
-    )
-    figure.suptitle(f"{facts['method']}, {model.name}, seed {facts['seed']}", fontsize=9)
-    path = save(figure, arguments.out / "t-sne")
-    write_json(path.with_suffix(".json"), numbers)
-    print(path)
+    add_step_arguments(made)
+    return made
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    ood, delta, out = arguments.ood, arguments.delta, arguments.out / "t-sne"
+    outputs = [*figure_files(out), out.with_suffix(".json")]
+    with making(outputs, [arguments.checkpoint], expect=arguments.expect, wait_s=arguments.wait) as step:
+        network = Network.open(arguments.checkpoint, from_arguments(arguments, Inference()))
+        model, facts = network.model, network.facts
+        data.check_ood(ood, network.id_set)
+        sets = [network.load(name, limit=network.how.limit) for name in (network.id_set, ood)]
+        delta = 1 / model.classes if delta is None else delta
+        head = f"{facts['method']}, {model.name}, seed {facts['seed']}"
+        made_of = {"head": head, "weights": weights_digest(model), "data": [images.digest for images in sets]}
+        if not step.is_done({"command": "lbf.tsne", "version": VERSION, "ood": ood, "delta": delta} | made_of):
+            figure, numbers = figure_of(network, *sets, ood, delta)
+            figure.suptitle(head, fontsize=9)
+            save(figure, out)
+            write_json(outputs[-1], numbers)
+    print(outputs[0])
 
 
 if __name__ == "__main__":

@@ -36,13 +36,16 @@ class _Pyplot:
 plt = _Pyplot()
 
 
+def figure_files(path: Path) -> list[Path]:
+    """What `save` writes."""
+    return [path.with_suffix(suffix) for suffix in (".png", ".pdf")]
+
+
 def save(figure: plt.Figure, path: Path) -> Path:
     """Write `path`.png and `path`.pdf and close the figure; returns the PNG's path."""
-    for suffix in (".png", ".pdf"):
+    for file in figure_files(path):
         # Neither file holds the time it was made: the same numbers give the same bytes.
-        nothing = {"Software": None} if suffix == ".png" else {"CreationDate": None}
-        write_atomically(
-            path.with_suffix(suffix), lambda part, s=suffix, m=nothing: figure.savefig(part, format=s[1:], metadata=m)
-        )
+        kind, nothing = file.suffix[1:], {"Software": None} if file.suffix == ".png" else {"CreationDate": None}
+        write_atomically(file, lambda part, k=kind, m=nothing: figure.savefig(part, format=k, metadata=m))
     plt.close(figure)
     return path.with_suffix(".png")

@@ -8,6 +8,7 @@ import torch
 from common.backbones import build
 from common.checkpoint import save
 from common.data import shapes
+from common.results import style
 from dfb import tsne
 
 
@@ -36,7 +37,7 @@ def finished(path: Path, classes: int = 8, **facts) -> Path:
 def test_two_panels_name_network_seed_and_knn_auroc(tmp_path, monkeypatch):
     vanilla, kept = finished(tmp_path / "vanilla.pt"), []
     dense = finished(tmp_path / "dfb.pt", classes=9, extra_classes=1)
-    monkeypatch.setattr(tsne, "save", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr(tsne, "save", lambda figure, path: kept.append(figure) or style.save(figure, path))
     words = [
         str(dense),
         "--vanilla",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.cli.errors import UserError
+from common.results import style
 from lbf import bars
 
 PAPER = Path(__file__).resolve().parents[2] / "lbf/paper/table1.csv"
@@ -16,7 +17,7 @@ def drawn(monkeypatch, tmp_path):
 
     def run(*words):
         kept = []
-        monkeypatch.setattr(bars, "save", lambda figure, path: kept.append(figure) or path)
+        monkeypatch.setattr(bars, "save", lambda figure, path: kept.append(figure) or style.save(figure, path))
         monkeypatch.setattr(sys, "argv", ["lbf.bars", *map(str, words), "--out", str(tmp_path)])
         bars.main()
         return kept[0]
