@@ -42,7 +42,7 @@ def typed(monkeypatch, capsys, tmp_path):
 def network(path: Path, seed: int = 0, classes: int = 8, **facts) -> None:
     """A finished checkpoint of a small network, not trained."""
     torch.manual_seed(seed)
-    known = {"method": path.parent.name, "id_set": "shapes", "classes": list(shapes.CLASSES), "seed": 0}
+    known = {"method": path.parent.name, "id_set": "shapes", "classes": list(shapes.CLASSES), "seed": 0, "limit": 64}
     known |= {"transform": {"size_px": 48, "rule": "none"}, "train_data_sha256": "x"} | facts
     path.parent.mkdir(exist_ok=True)
     save(path, build("resnet8", classes, image_size=48), recipe={}, **known)

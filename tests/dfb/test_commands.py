@@ -215,6 +215,8 @@ def test_figures_are_drawn_and_a_network_without_background_is_refused(runs, typ
     code, out, err = typed(*words, "--masks", runs / "masks", "--out", tmp_path / "f")
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "f").glob("*.png")) == ["attention.png", "masks.png", "scores.png"]
+    code, again, err = typed(*words, "--masks", runs / "masks", "--out", tmp_path / "f")
+    assert code == 0 and again == out and "done already" in err
     code, _, err = typed(figures, runs / "pre/checkpoint.pt", *words[2:], "--out", tmp_path / "g")
     assert code == 2 and "has no background class" in err and not list((tmp_path / "g").iterdir())
 
