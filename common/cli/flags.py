@@ -2,8 +2,11 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from common.cli.steps import add_step_arguments
 
 
 def formatter(prog: str) -> argparse.RawDescriptionHelpFormatter:
@@ -39,6 +42,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-every", type=float, default=60.0, metavar="S", help=save)
     add_data_argument(parser)
     add_device_argument(parser)
+    add_step_arguments(parser)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class RunOptions:
     save_every: float = 60.0
     device: str = "auto"
     quiet: bool = False
+    expect: Sequence[tuple[Path, str]] = ()  # of `making`, as wait
+    wait: float | None = None
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:

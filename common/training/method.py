@@ -65,6 +65,9 @@ class Training:
     images: Any
     recipe: TrainRecipe
     facts: dict[str, Any] = field(default_factory=dict)
+    measure: Callable[[], tuple[dict[str, Any], str]] | None = (
+        None  # more facts, and how to say them: left alone where the run is done
+    )
 
 
 def begin_with_new_network(given: Given) -> Training:
