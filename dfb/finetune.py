@@ -203,6 +203,8 @@ def other_masks(images: Any, which: str) -> StoredMasks:
 def images_and_masks(given: Given) -> tuple[Any, StoredMasks]:
     """The training images at the masks' size, and masks that belong to them and to this stage-1 network, or a UserError."""
     if given.recipe.pixel_labels != "pseudo":
+        if given.own["masks"]:
+            read_masks(given.own["masks"])  # not looked at, but named as an input: it must be there
         images = given.images()
         return images, other_masks(images, given.recipe.pixel_labels)
     if given.own["masks"] is None:

@@ -33,10 +33,8 @@ from common.data.datasets import training_images
 from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
 from common.data.transforms import transform_from_facts
 from common.training import distributed
-from common.training.distributed import device_of
+from common.training.distributed import device_of, of_main
 from dfb.localisation import agreement, box_masks, pointing
-
-VERSION = 1  # raised when the same recipe gives other masks
 
 
 def pseudo_mask(
@@ -78,6 +76,7 @@ PRESETS = {
 }
 
 
+VERSION = 1
 AGAINST = ("truth", "tiny-imagenet-boxes")
 
 
@@ -204,26 +203,23 @@ def main() -> None:
     given = parser().parse_args()
     recipe = from_arguments(given, pick(PRESETS, given.preset))
     check(given.batch_size, given.score_against, given.out)
-    device, outputs = device_of(given), [] if given.out is None else [given.out / "manifest.json"]
-    with making(
-        outputs, [given.checkpoint], expect=given.expect, wait_s=given.wait, together=distributed.of_main
-    ) as step:
+    device, outputs = device_of(given), [given.out / "manifest.json"] if given.out else []
+    with making(outputs, [given.checkpoint], expect=given.expect, wait_s=given.wait, together=of_main) as step:
         model, facts = checkpoint.load_finished(given.checkpoint)
-        weights = checkpoint.weights_digest(model)
+        weights, progress = checkpoint.weights_digest(model), not given.quiet
         model.bf16 = given.precision == "bf16"
         if recipe.output_stride:
             set_output_stride(model, recipe.output_stride)
-        source = Source(
-            model, facts, weights, recipe, given.precision, device, given.batch_size, given.data, not given.quiet
-        )
-        if given.out is None:
-            step.say(show("against boxes", score_boxes(source)))
+        source = Source(model, facts, weights, recipe, given.precision, device, given.batch_size, given.data, progress)
+        if outputs:
+            write_masks(source, given.out, given.image_size, given.limit or facts["limit"], given.score_against, step)
         else:
-            write_masks(source, step, given.out, given.image_size, given.limit or facts["limit"], given.score_against)
+            step.say(show("against boxes", score_boxes(source)))
+    print(*outputs, sep="\n", end="\n" if outputs else "")
 
 
 def write_masks(
-    source: Source, step: Step, out: Path, size_px: int | None, limit: int | None, against: str | None
+    source: Source, out: Path, size_px: int | None, limit: int | None, against: str | None, step: Step
 ) -> None:
     """The folder of masks, what is counted of them on stdout, and how long it took on stderr."""
     facts, transform = source.facts, transform_from_facts(source.facts)
@@ -237,28 +233,42 @@ def write_masks(
         "classes": source.model.classes - facts["extra_classes"], "transform": transform.facts(), "limit": limit,
         "recipe": as_plain(source.recipe), "precision": source.precision,
     }  # fmt: skip
-    if step.is_done({"command": "dfb.masks", "version": VERSION, "score_against": against, **identity}):
+    forget_damaged(out)
+    if step.is_done({"command": "dfb.masks", "version": VERSION, "score_against": against} | identity):
         return
     size, maker, turn = tuple(images.size_px), Maker(source, images), (distributed.rank(), distributed.world())
     made = make_masks(out, identity, len(images), size, maker, turn, distributed.wait)
     if not distributed.is_main():
         return
-    bits = StoredMasks(torch.from_numpy(made["bits"]), size, {})
-    counts: dict[str, Any] = count_masks(bits, made["predicted"], images.labels)
-    if against == "truth":
-        counts["against_truth"] = agreement(bits.rows(torch.arange(len(bits))), images.masks.cpu())
-    elif against:
-        counts["against_boxes"] = score_boxes(source)
+    counts = judge(StoredMasks(torch.from_numpy(made["bits"]), size, {}), made["predicted"], images, against, source)
     write_manifest(out, identity, len(images), size, counts)
     read_masks(out)
-    step.say(
-        show(f"{len(images)} masks", {name: value for name, value in counts.items() if not isinstance(value, dict)})
-    )
-    for name in ("against_truth", "against_boxes"):
-        if name in counts:
-            step.say(show(name.replace("_", " "), counts[name]))
+    whole = {name: value for name, value in counts.items() if not isinstance(value, dict)}
+    step.say(show(f"{len(images)} masks", whole))
+    for name in counts.keys() - whole.keys():
+        step.say(show(name.replace("_", " "), counts[name]))
     print(maker.took(), file=sys.stderr)
-    step.say(str(out / "manifest.json"))
+
+
+def forget_damaged(out: Path) -> None:
+    """A manifest whose parts are lost or cut is taken away: the folder is unfinished again, and what is lost is made."""
+    if distributed.is_main() and (out / "manifest.json").exists():
+        try:
+            read_masks(out)
+        except UserError:
+            (out / "manifest.json").unlink(missing_ok=True)
+
+
+def judge(
+    masks: StoredMasks, predicted: np.ndarray, images: Any, against: str | None, source: Source
+) -> dict[str, Any]:
+    """What the manifest says of the masks: shares, and how they compare with the truth that was asked for."""
+    counts: dict[str, Any] = count_masks(masks, predicted, images.labels)
+    if against == "truth":
+        counts["against_truth"] = agreement(masks.rows(torch.arange(len(masks))), images.masks.cpu())
+    elif against:
+        counts["against_boxes"] = score_boxes(source)
+    return counts
 
 
 if __name__ == "__main__":

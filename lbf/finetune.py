@@ -160,22 +160,24 @@ def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classi
 
 
 def begin(given: Given) -> Training:
-    """From the start network, on its images; says how much of them Eq. 5 selects."""
+    """From the start network, on its images; measures how much of them Eq. 5 selects."""
     model, start, recipe = given.start, given.start_facts, given.recipe
     if recipe.delta is None:
         recipe = replace(recipe, delta=1 / model.classes)
     images = given.images()
     masks = location_masks(recipe, given.own["masks"], images, model)
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
-    share = selected_share(model.to(given.device), images, recipe.delta)
-    print(
-        f"selected share of the start network (p < {recipe.delta:g}, {min(2000, len(images))} training images): {100 * share:.2f} %"
-    )
     facts = {
         "method": "LBF" if recipe.lam > 0 else "control", "start": checkpoint.weights_digest(model),
-        "start_recipe": start["recipe"], "start_seed": start["seed"], "selected_share_at_start": share,
+        "start_recipe": start["recipe"], "start_seed": start["seed"],
     }  # fmt: skip
-    return Training(model, LBF(recipe, model, masks), images, recipe, facts)
+
+    def measure() -> tuple[dict[str, float], str]:
+        share, of = selected_share(model.to(given.device), images, recipe.delta), min(2000, len(images))
+        said = f"selected share of the start network (p < {recipe.delta:g}, {of} training images): {100 * share:.2f} %"
+        return {"selected_share_at_start": share}, said
+
+    return Training(model, LBF(recipe, model, masks), images, recipe, facts, measure)
 
 
 def add_masks_argument(parser: argparse.ArgumentParser) -> None:

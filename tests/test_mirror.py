@@ -28,7 +28,6 @@ ELSEWHERE = {
     "common/scorers/neighbours.py": "common/scorers/test_distances.py",
     "common/scoring/cache.py": "common/scoring/test_features.py",
     "common/scoring/own_arrays.py": "common/test_commands.py",
-    "common/training/command.py": "common/objectives/test_registry.py",
     "common/training/method.py": "common/objectives/test_registry.py",
     "common/training/objective.py": "common/training/test_engine.py",
     "common/training/placement.py": "common/data/test_masks.py",

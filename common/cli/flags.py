@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class RunOptions:
     save_every: float = 60.0
     device: str = "auto"
     quiet: bool = False
-    expect: tuple[tuple[Path, str], ...] | list[tuple[Path, str]] = ()
+    expect: Sequence[tuple[Path, str]] = ()  # of `making`, as wait
     wait: float | None = None
 
 

@@ -83,6 +83,11 @@ class Step:
         made = read_json(self.stamp).get("made") if self.outputs and self.first else None
         return self._together(made[0]["words"] if made else {})
 
+    def adopt(self, identity: dict[str, Any]) -> None:
+        """What stands there without a stamp was made, or begun, with this identity by other evidence: it is gone on with, not moved aside."""
+        if self.first and self.lock.take() and not self.stamp.exists():
+            write_json(self.stamp, self._stamp(identity, dict.fromkeys(relative(self.outputs, self.folder))))
+
     def is_done(self, identity: dict[str, Any]) -> bool:
         """Whether the outputs are there as this identity makes them; then what the command said is printed again. Else they are ours to make.
 

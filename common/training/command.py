@@ -12,15 +12,15 @@ from common.backbones import BACKBONES
 from common.cli import flags
 from common.cli.errors import UserError
 from common.cli.flags import RunOptions
-from common.cli.recipes import add_arguments, as_plain, given, pick
-from common.cli.steps import making
+from common.cli.recipes import add_arguments, digest, given, pick
+from common.cli.steps import Step, making
 from common.data.transforms import Transform, default_transform, transform_from_facts
-from common.training.distributed import device_of, of_main
-from common.training.engine import fit
+from common.training.distributed import device_of, is_main, of_main
+from common.training.engine import fit, run_words
 from common.training.method import Given, Method, Preset, Training
 from common.training.recipe import TrainRecipe, prepare_recipe
 
-VERSION = 1  # raised when the same recipe gives other tensors
+VERSION = 1
 
 
 def main(made: argparse.ArgumentParser, methods: tuple[Method, ...]) -> None:
@@ -31,7 +31,7 @@ def main(made: argparse.ArgumentParser, methods: tuple[Method, ...]) -> None:
         pick({name: method for method in methods for name in method.presets}, arguments.preset)
         refuse_flags_of_others(arguments.preset, method, {m: given(arguments, m.objective.Recipe) for m in methods})
     run, changes = flags.run_options(arguments), given(arguments, method.objective.Recipe)
-    train(method, arguments.preset, changes, run, vars(arguments))
+    train(made.prog.split()[-1], method, arguments.preset, changes, run, vars(arguments))
 
 
 def refuse_flags_of_others(preset: str, method: Method, changes: dict[Method, dict[str, Any]]) -> None:
@@ -42,49 +42,64 @@ def refuse_flags_of_others(preset: str, method: Method, changes: dict[Method, di
                 raise UserError(f"--{flag} belongs to the presets {theirs}, not to {preset}")
 
 
-def train(method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]) -> None:
-    """A run of `method`: a preset's recipe with `changes`, in the folder `run.out`. `own`: all values that flags have, by name."""
-    device = device_of(run)  # first: processes wait together
+def train(
+    name: str, method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any]
+) -> None:
+    """A run of `method` by the command `name`: a preset's recipe with `changes`, in the folder `run.out`, moved aside where it holds another run.
+
+    `own`: all values that flags have, by name.
+    """
+    device, path = device_of(run), run.out / "checkpoint.pt"
     inputs = [own["checkpoint"]] if method.from_checkpoint else []
     inputs += [own["masks"] / "manifest.json"] if own.get("masks") else []
-    made = [run.out / "checkpoint.pt"]
-    with making(made, inputs, expect=run.expect, wait_s=run.wait, run=run.out, together=of_main) as step:
-        asked, training = begin(method, preset, changes, run, own, device, step.before())
-        if step.is_done(identity(training, run.seed)):
-            return
-        facts = {
-            "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set,
-            "classes": list(training.images.classes), "transform": asked.transform.facts(), "limit": asked.run.limit,
-            "start": own.get("weights") or "from scratch",
-        }  # fmt: skip
-        fit(
-            training.model, training.objective, training.images, training.recipe, run=run.out, seed=run.seed, device=device,
-            facts=facts | training.facts, save_every_s=run.save_every, progress=not run.quiet,
-        )  # fmt: skip
-        step.say(str(made[0]))
+    with making([path], inputs, expect=run.expect, wait_s=run.wait, run=run.out, together=of_main) as step:
+        asked = look_up(method, preset, changes, run, own, device)
+        made = method.begin(asked)
+        recipe, identity = settle(name, made, run.seed, device, step)
+        if not step.is_done(identity):
+            facts = {
+                "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set, "classes": list(made.images.classes),
+                "transform": asked.transform.facts(), "limit": asked.run.limit, "start": own.get("weights") or "from scratch",
+            }  # fmt: skip
+            measured, said = made.measure() if made.measure else ({}, "")
+            if said:
+                step.say(said)
+            fit(
+                made.model, made.objective, made.images, recipe, run=run.out, seed=run.seed, device=device,
+                facts=facts | made.facts | measured, save_every_s=run.save_every, progress=not run.quiet,
+            )  # fmt: skip
+    print(path)
 
 
-def identity(training: Training, seed: int) -> dict[str, Any]:
-    """What decides the tensors that come out."""
-    return {
-        "command": "training", "version": VERSION, "objective": type(training.objective).__name__, "recipe": as_plain(training.recipe),
-        "seed": seed, "data": training.images.digest, "start": checkpoint.weights_digest(training.model),
-    }  # fmt: skip
+def settle(
+    name: str, made: Training, seed: int, device: torch.device, step: Step
+) -> tuple[TrainRecipe, dict[str, Any]]:
+    """The recipe with precision "auto" settled, and the run's identity. The same run, begun on another device, keeps the precision it has there;
+    one that is known by its checkpoint's facts alone, for it was made before runs had stamps, is adopted."""
+    recipe, command = prepare_recipe(made.recipe, device), {"command": name, "version": VERSION}
+    words = run_words(made.model, made.objective, made.images, recipe, seed)
+    stamped = step.before()
+    there = stamped or of_main(facts_there(step.outputs[0]) if is_main() else None)
+
+    def is_there(words: dict[str, Any]) -> bool:
+        return stamped == command | words or there.get("run_identity") == digest(*words.values())
+
+    kept = there.get("recipe", {}).get("precision")
+    other = words | {"recipe": words["recipe"] | {"precision": kept}}
+    if made.recipe.precision == "auto" and is_there(other):
+        recipe, words = replace(recipe, precision=kept), other
+    if not stamped and is_there(words):
+        step.adopt(command | words)
+    made.objective.recipe = recipe
+    return recipe, command | words
 
 
-def begin(
-    method: Method, preset: str | None, changes: dict[str, Any], run: RunOptions, own: dict[str, Any], device: torch.device,
-    before: dict[str, Any],
-) -> tuple[Given, Training]:  # fmt: skip
-    """What was asked for and what the engine is handed. With precision auto, a run that stands there (identity `before`) goes on in the
-    precision in which it was begun, whatever this machine would choose."""
-    asked = look_up(method, preset, changes, run, own, device)
-    training = method.begin(asked)
-    begun = before.get("recipe", {}).get("precision")
-    ours = identity(training, run.seed)
-    if asked.auto_precision and begun and ours | {"recipe": ours["recipe"] | {"precision": begun}} == before != ours:
-        return begin(method, preset, changes | {"precision": begun}, run, own, device, before)
-    return asked, training
+def facts_there(path: Path) -> dict[str, Any]:
+    """Facts of a checkpoint; {} where there is none that can be read."""
+    try:
+        return checkpoint.read_facts(path)
+    except UserError:
+        return {}
 
 
 def look_up(
@@ -95,7 +110,7 @@ def look_up(
     own: dict[str, Any],
     device: torch.device,
 ) -> Given:
-    """What a run begins with. Raises UserError for a preset, a set, a checkpoint or a value of the recipe that cannot be."""
+    """What a run begins with, its precision not settled yet. Raises UserError for a preset, a set, a checkpoint or a value of the recipe that cannot be."""
     if method.from_checkpoint:
         network, facts = checkpoint.load_finished(own["checkpoint"])
         id_set, transform = facts["id_set"], transform_from_facts(facts)
@@ -107,9 +122,7 @@ def look_up(
         id_set, recipe = own["id"] or preset.id_set, preset.recipe
         transform = scored_transform(preset, id_set, own["image_size"])
         own = own | {"backbone": own["backbone"] or preset.backbone}
-    recipe = replace(recipe, **changes)
-    is_auto, recipe = recipe.precision == "auto", prepare_recipe(recipe, device)
-    return Given(method, recipe, name, id_set, transform, run, device, own, network, facts, is_auto)
+    return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)
 
 
 def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:

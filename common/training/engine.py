@@ -2,10 +2,9 @@
 
 A run's folder holds recipe.json, log.jsonl (one line an epoch) and checkpoint.pt (complete at every moment). A run that was killed goes
 on from its checkpoint and ends with the tensors of an undisturbed one; a finished run with the same recipe, seed, data and start is not
-trained again; one whose recipe, seed, data or start has changed is.
+trained again; another run's folder is refused (a command moves that one aside first: common.training.command).
 """
 
-import itertools
 import math
 import sys
 import time
@@ -39,7 +38,7 @@ def fit(
 
     Writes `run`/recipe.json, log.jsonl, checkpoint.pt; goes on where a killed run stopped, and returns at once where it is finished.
     `facts` are plain values kept in the checkpoint, beside what is known here (checkpoint.FACTS). Raises UserError where the loss stops
-    being finite.
+    being finite, and where `run` holds another run.
     """
     here = Run(model, objective, images, recipe, run, seed, device, facts or {}, save_every_s)
     known = _resume(here)
@@ -64,6 +63,13 @@ def fit(
     here.save(finished=True)
     wait()  # who returns may read the checkpoint
     return model.eval()
+
+
+def run_words(model: Classifier, objective: Objective, images: Any, recipe: TrainRecipe, seed: int) -> dict[str, Any]:
+    """What decides a run's tensors, as plain values. `model` is the one it starts with. Their digest is the fact run_identity."""
+    start = checkpoint.weights_digest(model)
+    name, plain = type(objective).__name__, as_plain(recipe)
+    return {"objective": name, "recipe": plain, "seed": seed, "data": images.digest, "start": start}
 
 
 class Step(nn.Module):
@@ -109,8 +115,7 @@ class Run:
         self.batches = Batches(images, objective, recipe, seed, device)
         self.steps = recipe.steps or recipe.epochs * self.batches.per_epoch
         self.epochs = math.ceil(self.steps / self.batches.per_epoch)
-        start = checkpoint.weights_digest(model)
-        self.identity = digest(type(objective).__name__, as_plain(recipe), seed, images.digest, start)
+        self.identity = digest(*run_words(model, objective, images, recipe, seed).values())
         self.facts = facts_of(images, objective) | facts | {"seed": seed, "run_identity": self.identity}
         checkpoint.check_facts(self.facts, self.path)
         if recipe.sync_bn and world() > 1:
@@ -245,7 +250,7 @@ def facts_of(images: Any, objective: Objective) -> dict[str, Any]:
 
 
 def _resume(here: Run) -> str:
-    """ "new", "going on" or "finished", with the run brought to where its checkpoint stands. A stale or unreadable checkpoint is left behind."""
+    """ "new", "going on" or "finished", with the run brought to where its checkpoint stands. An unreadable checkpoint is written over."""
     if not here.path.exists():
         return "new"
     try:
@@ -254,15 +259,7 @@ def _resume(here: Run) -> str:
         print(f"{error}; training from the start", file=sys.stderr)
         return "new"
     if facts.get("run_identity") != here.identity:
-        wait()
-        if not is_main():
-            return "new"
-        names = (here.path.with_name(f"checkpoint.{number}.pt") for number in itertools.count(1))
-        kept = next(name for name in names if not name.exists())
-        here.path.replace(kept)
-        said = "recipe, seed, data or start weights have changed"
-        print(f"{here.path}: {said}; it is now {kept.name}, training from the start", file=sys.stderr)
-        return "new"
+        raise UserError(f"{here.path} is another run's: recipe, seed, data or start weights differ; write elsewhere")
     if facts["finished"]:
         here.model.load_state_dict(saved.state_dict())
         if state := checkpoint.load_objective_state(here.path):  # those of older checkpoints have none

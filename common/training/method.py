@@ -42,7 +42,6 @@ class Given:
     own: dict[str, Any] = field(default_factory=dict)  # all flags' values by name, the method's own among them
     start: Classifier | None = None  # the finished network it goes on from, and the facts of its checkpoint
     start_facts: dict[str, Any] = field(default_factory=dict)
-    auto_precision: bool = False  # the recipe's precision was this machine's choice
 
     def images(self, transform: Transform | None = None):
         """The training images under `transform`, else under that of the images to be scored."""
@@ -66,6 +65,9 @@ class Training:
     images: Any
     recipe: TrainRecipe
     facts: dict[str, Any] = field(default_factory=dict)
+    measure: Callable[[], tuple[dict[str, Any], str]] | None = (
+        None  # more facts, and how to say them: left alone where the run is done
+    )
 
 
 def begin_with_new_network(given: Given) -> Training:

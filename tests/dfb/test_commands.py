@@ -168,7 +168,30 @@ def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_fil
 ])  # fmt: skip
 def test_masks_refuses(runs, typed, tmp_path, flag, value, said):
     code, _, err = typed(masks, runs / "pre/checkpoint.pt", "--out", tmp_path / "m", flag, value)
-    assert code == 2 and err == f"error: {said}\n" and not (tmp_path / "m").exists()
+    assert code == 2 and err == f"error: {said}\n" and not list((tmp_path / "m").glob("*"))
+
+
+def test_masks_are_made_once_for_each_network_recipe_and_truth_asked_for(typed, tmp_path, monkeypatch):
+    pre, made = tmp_path / "pre", []
+    make = masks.make_masks
+    monkeypatch.setattr(masks, "make_masks", lambda *a: (made.append(a[1]["recipe"]["theta"]), make(*a))[1])
+    start = (pretrain, "shapes", "--epochs", 1, "--batch-size", 32, "--out", pre, *FEW)
+    words = (masks, pre / "checkpoint.pt", "--out", tmp_path / "m", "--preset", "single-scale", "--quiet")
+    typed(*start)
+    first = typed(*words)
+    assert first[:2] == typed(*words, "--batch-size", 16)[:2] and made == [0.5], first
+    assert first[1].startswith("64 masks: foreground share") and first[1].endswith(f"{tmp_path / 'm/manifest.json'}\n")
+    assert "against truth: " in typed(*words, "--score-against", "truth")[1] and made == [0.5, 0.5]
+    typed(*words, "--theta", 0.6)
+    (part,) = (tmp_path / "m").glob("part-*")
+    part.write_bytes(part.read_bytes()[:100])
+    assert "64 masks in" in typed(*words, "--theta", 0.6)[2] and made == [0.5, 0.5, 0.6, 0.6], (
+        "a cut part is made again"
+    )
+    typed(*start, "--seed", 1)
+    code, _, err = typed(*words, "--theta", 0.6)
+    assert code == 0 and len(made) == 5 and "64 masks in" in err
+    assert typed(*words, "--theta", 0.6)[0] == 0 and len(made) == 5
 
 
 def test_finetune_refuses_masks_of_other_images_or_another_network(runs, typed, tmp_path):
@@ -218,7 +241,7 @@ def test_figures_are_drawn_and_a_network_without_background_is_refused(runs, typ
     code, again, err = typed(*words, "--masks", runs / "masks", "--out", tmp_path / "f")
     assert code == 0 and again == out and "done already" in err
     code, _, err = typed(figures, runs / "pre/checkpoint.pt", *words[2:], "--out", tmp_path / "g")
-    assert code == 2 and "has no background class" in err and not list((tmp_path / "g").iterdir())
+    assert code == 2 and "has no background class" in err and not (tmp_path / "g").exists()
 
 
 ROOT = Path(__file__).resolve().parents[2]

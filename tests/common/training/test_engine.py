@@ -121,12 +121,13 @@ def test_dropout_is_resumed_too(tmp_path, images):
     assert weights_digest(train(tmp_path / "killed", images, objective=Dropped(None))) == weights_digest(whole)
 
 
-def test_a_finished_run_is_not_trained_again_and_a_changed_one_is(tmp_path, images, capsys):
+def test_a_finished_run_is_not_trained_again_and_the_folder_of_another_is_refused(tmp_path, images, capsys):
     first = weights_digest(train(tmp_path, images))
     assert weights_digest(train(tmp_path, images)) == first and "finished already" in capsys.readouterr().err
-    changed = train(tmp_path, images, replace(RECIPE, lr=0.01))
-    assert weights_digest(changed) != first and "have changed" in capsys.readouterr().err
-    assert weights_digest(load(tmp_path / "checkpoint.1.pt")[0]) == first
+    with pytest.raises(UserError, match="is another run's: recipe, seed, data or start weights differ"):
+        train(tmp_path, images, replace(RECIPE, lr=0.01))
+    assert weights_digest(load(tmp_path / "checkpoint.pt")[0]) == first
+    assert weights_digest(train(tmp_path / "other", images, replace(RECIPE, lr=0.01))) != first
 
 
 def test_another_seed_gives_another_order_and_the_same_seed_the_same_run(tmp_path, images):
