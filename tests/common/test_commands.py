@@ -16,23 +16,6 @@ from lbf import figures, finetune, selection
 TINY = ["--limit", "64", "--batch-size", "32", "--quiet"]
 
 
-@pytest.fixture
-def typed(monkeypatch, capsys):
-    """typed(module, *words) -> (exit code, stdout, stderr)"""
-
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
-        code = 0
-        try:
-            command(module.main)
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Folders of a pre-trained, an LBF and a control run, and their results."""

@@ -15,28 +15,10 @@ from PIL import Image
 from common import evaluate as common_evaluate
 from common import pretrain
 from common.checkpoint import load, save
-from common.cli.errors import command
 from common.results.rows import read_rows
 from dfb import evaluate, figures, finetune, masks, temperature, tsne
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")
-
-
-@pytest.fixture
-def typed(monkeypatch, capsys):
-    """typed(module, *words) -> (exit code, stdout, stderr)"""
-
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
-        code = 0
-        try:
-            command(module.main)
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
