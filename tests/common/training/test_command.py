@@ -1,13 +1,11 @@
 """The training command as a step: it trains once, keeps what stood there, and reads from a run what was settled when it began."""
 
 import json
-import sys
 
 import pytest
 
 from common import pretrain
 from common.checkpoint import load, load_training, read_facts, weights_digest
-from common.cli.errors import command
 from common.training import command as training
 from common.training import engine, recipe
 from lbf import finetune
@@ -16,20 +14,9 @@ SMALL = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
-    """typed(module, *words) -> (exit code, stdout, stderr)"""
-
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, (*words, *SMALL))])
-        code = 0
-        try:
-            command(module.main)
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def typed(typed):
+    """As elsewhere, on a few images."""
+    return lambda module, *words: typed(module, *words, *SMALL)
 
 
 @pytest.fixture
