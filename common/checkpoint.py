@@ -61,6 +61,16 @@ def check_facts(facts: dict[str, Any], path: Path | str) -> dict[str, Any]:
     return {name: fact.default for name, fact in FACTS.items() if fact.default is not REQUIRED} | facts
 
 
+def upstream(facts: dict[str, Any]) -> dict[str, Any]:
+    """Recipes of what a network was made of, by what it was (its start, its masks), those of the start's own within; {} for one from scratch."""
+    recipe = facts.get("start_recipe") or facts.get("stage1_recipe")
+    weights = facts.get("start", "from scratch")
+    found = {} if weights == "from scratch" or len(weights) == 64 else {"weights": Path(weights).name}
+    if recipe:
+        found["start"] = recipe | facts.get("start_upstream", {})
+    return found | ({"masks": facts["mask_recipe"]} if facts.get("mask_recipe") else {})
+
+
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over names, shapes and bytes of all tensors: the same weights give the same digest, whatever the file.
 

@@ -29,6 +29,8 @@ from common.scoring.sets import (
     IsDone,
     Scores,
     check_repeats,
+    left_out,
+    may_lack,
     ood_names,
     save_scores,
     score_sets,
@@ -59,12 +61,13 @@ def parser() -> argparse.ArgumentParser:
 def score_checkpoint(
     path: Path, ood: list[str] | None, names: list[str], how: Inference, method: str | None = None, repeats: int = 0,
     is_done: IsDone = NEVER_DONE,
-) -> Scores | None:  # fmt: skip
-    """Every row of one checkpoint; None where `is_done` says so of what decides them.
+) -> tuple[Scores, str] | None:  # fmt: skip
+    """Every row of one checkpoint, and which scores are missing; None where `is_done` says so of what decides them.
 
     Over several processes all pass their share of the images, and rank 0 alone scores; the others get None.
     """
     model, facts = checkpoint.load_finished(path)
+    refused = may_lack(names)
     if facts.get("extra_classes"):
         raise UserError(f"{path} has a background class; score it with python -m dfb.evaluate")
     ood = ood_names(ood, facts["id_set"])
@@ -75,7 +78,8 @@ def score_checkpoint(
     scored = network.scored(ood, scorers.values())
     if scored is None:
         return None
-    return score_sets(network.with_provenance(scored), scored.fit(scorers), repeats)
+    scores = score_sets(network.with_provenance(scored), scored.fit(scorers, refused), repeats, refused)
+    return scores, left_out(refused)
 
 
 def main() -> None:
@@ -91,23 +95,24 @@ def main() -> None:
     # The group first: its ranks agree on what is done.
     how = replace(how, device=str(distributed.start(pick_device(how.device))))
     out = arguments.out or given.with_name("results.csv")
+    raw = arguments.save_scores or out.with_suffix(".npz")
     waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
-    with making([out, *filter(None, [arguments.save_scores])], [given], **waits) as step:
+    with making([out, raw], [given], **waits) as step:
         started, names, method, repeats = time.monotonic(), arguments.scorers, arguments.method, arguments.bootstrap
         is_done = lambda words: step.is_done({"command": "common.evaluate", "version": VERSION} | words)  # noqa: E731
         if arguments.features is None:
-            scores = score_checkpoint(given, arguments.ood, names, how, method, repeats, is_done)
+            found = score_checkpoint(given, arguments.ood, names, how, method, repeats, is_done)
         else:
-            scores = own_arrays.score(given, names, method, repeats, is_done)
-        if scores is None or not distributed.is_main():
+            found = own_arrays.score(given, names, method, repeats, is_done)
+        if found is None or not distributed.is_main():
             return
+        scores, missing = found
         seconds = round(time.monotonic() - started, 1)
         current = None if arguments.out else {scores.rows[0]["checkpoint_sha256"]}
-        if merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], current):
+        if lost := merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], current):
             step.forget_others()
-        if arguments.save_scores:
-            save_scores(arguments.save_scores, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()})
-        step.say(tables.show(scores.rows))
+        save_scores(raw, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()}, keep=not lost)
+        step.say(tables.show(scores.rows) + missing)
     accuracy = 100 * scores.rows[0]["id_accuracy"]
     print(f"\nID accuracy {accuracy:.2f} %. Rows with their provenance: {out}", file=sys.stderr)
 

@@ -18,8 +18,10 @@ from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
-from common.results.rows import OWN, read_rows
-from common.results.tables import METRICS, averaged, markdown, seeds_mean
+from common.results.columns import OWN
+from common.results.lines import averaged
+from common.results.rows import read_rows
+from common.results.tables import METRICS, markdown, seeds_mean
 from dfb.evaluate import ALONE, BACKGROUND, JOINED
 
 VERSION = 1  # raised when the same files give other text

@@ -13,9 +13,9 @@ from common.cli.flags import formatter
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
 from common.data.specs import parse
+from common.results.lines import set_title
 from common.results.rows import method_of, read_rows
 from common.results.style import CYCLE, STYLES, figure_files, plt, save
-from common.results.tables import title
 
 VERSION = 1  # raised when the same rows give another figure
 LINES = (("vanilla", "energy"), ("DFB, S_h alone", "energy"), ("DFB +", "energy"), ("DFB -", "energy"))
@@ -40,7 +40,7 @@ def draw(rows: list[dict[str, str]]) -> plt.Figure:
             counts = sorted(values)
             means = [100 * np.mean(values[count]) for count in counts]
             axis.plot(counts, means, style, marker="o", color=colour, label=f"{line[1]}, {line[0]}")
-        axis.set(xlabel="ID classes", title=f"OOD {title(name)}")
+        axis.set(xlabel="ID classes", title=f"OOD {set_title(name)}")
     axes[0, 0].set_ylabel("AUROC, percent; mean over seeds")
     axes[0, 0].legend(fontsize=7)
     return figure

@@ -30,7 +30,8 @@ from common.cli.recipes import add_arguments, from_arguments
 from common.cli.steps import add_step_arguments, making
 from common.data.transforms import Transform, transform_from_facts
 from common.results import tables
-from common.results.rows import OWN, merge_rows
+from common.results.columns import OWN
+from common.results.rows import merge_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
 from common.scoring.network import Inference, Network

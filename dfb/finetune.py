@@ -227,6 +227,7 @@ def begin(given: Given) -> Training:
     facts = {
         "transform": masks.manifest.get("transform", start["transform"]), "start": weights or start["start"],
         "stage1_sha256": checkpoint.weights_digest(stage1), "stage1_recipe": start["recipe"], "stage1_seed": start["seed"],
+        "start_upstream": checkpoint.upstream(start),
         "masks": masks.digest, "mask_recipe": masks.manifest["recipe"], "mask_counts": masks.manifest["counts"],
     }  # fmt: skip
     model = dense_network(stage1, start, recipe, weights, given.run.seed)

@@ -15,9 +15,9 @@ from common.cli import flags
 from common.cli.errors import command
 from common.cli.recipes import add_arguments, from_arguments
 from common.cli.steps import add_step_arguments, making
+from common.results.lines import set_title
 from common.results.rows import write_csv
 from common.results.style import CYCLE, STYLES, figure_files, plt, save
-from common.results.tables import title
 from common.scorers import Scorer
 from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, ood_names, score_sets, scorer_lines, scorer_names
@@ -74,7 +74,7 @@ def draw(rows: list[dict], names: list[str], vanilla: dict[tuple[str, str], floa
                     color=colour,
                     label=f"{scorer}, DFB {sign.replace('_', '-')}",
                 )
-        axis.set(xlabel="T (Eq. 7)", ylabel="AUROC, percent", title=f"OOD {title(set_name)}")
+        axis.set(xlabel="T (Eq. 7)", ylabel="AUROC, percent", title=f"OOD {set_title(set_name)}")
     figure.suptitle(head, fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return figure
@@ -90,7 +90,7 @@ def write_figure(
         return
     rows = scan(scored, joint)
     flat = score_sets(vanilla_scored, vanilla_scored.fit(plain)).rows if vanilla else []
-    head = f"ID {title(network.id_set)}, {network.model.name}, seed {network.facts['seed']}"
+    head = f"ID {set_title(network.id_set)}, {network.model.name}, seed {network.facts['seed']}"
     save(draw(rows, ood, {(row["scorer"], row["ood_set"]): row["auroc"] for row in flat}, head), out)
     write_csv(out.with_suffix(".csv"), rows)
 

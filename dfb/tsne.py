@@ -15,8 +15,8 @@ from common.cli import flags
 from common.cli.errors import command
 from common.cli.recipes import from_arguments
 from common.cli.steps import add_step_arguments, making
+from common.results.lines import set_title
 from common.results.style import BLACK, figure_files, plt, save
-from common.results.tables import title
 from common.results.tsne import Group, draw, embed
 from common.scorers import SCORERS
 from common.scorers.arrays import Head
@@ -55,8 +55,8 @@ def figure_of(networks: dict[str, Network], images: list[list], ood: str) -> plt
     for axis, (name, network), of in zip(axes, networks.items(), images):
         scored, seed = features_of(network, of, ood), network.facts["seed"]
         groups = [
-            Group(f"ID {title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
-            Group(f"OOD {title(ood)}", scored.ood[ood].penultimate, BLACK, "x"),
+            Group(f"ID {set_title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
+            Group(f"OOD {set_title(ood)}", scored.ood[ood].penultimate, BLACK, "x"),
         ]
         head = f"{name}, {network.model.name}, seed {seed}; KNN AUROC {100 * knn_auroc(scored):.1f} %"
         draw(axis, groups, embed(groups), head)

@@ -22,9 +22,9 @@ from common.cli.files import write_atomically
 from common.cli.recipes import digest, from_arguments
 from common.cli.steps import add_step_arguments, making
 from common.metrics import auroc
+from common.results.lines import averaged, base_name, set_title
 from common.results.rows import read_rows
 from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, figure_files, plt, save
-from common.results.tables import averaged, base_name, title
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
 from common.training.seeds import generator
@@ -177,7 +177,7 @@ def load_sets(run: Run) -> dict[str, Any]:
         if averaged(row["ood_set"]) or base_name(row["ood_set"]) == "shapes-backgrounds"
     )
     network = run.network
-    return {title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
+    return {set_title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
 
 
 def parser() -> argparse.ArgumentParser:

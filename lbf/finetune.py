@@ -169,7 +169,8 @@ def begin(given: Given) -> Training:
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
     facts = {
         "method": "LBF" if recipe.lam > 0 else "control", "start": checkpoint.weights_digest(model),
-        "start_recipe": start["recipe"], "start_seed": start["seed"],
+        "start_recipe": start["recipe"], "start_upstream": checkpoint.upstream(start), "start_seed": start["seed"],
+        "mask_recipe": masks.manifest["recipe"] if masks else {},
     }  # fmt: skip
 
     def measure() -> tuple[dict[str, float], str]:

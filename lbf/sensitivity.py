@@ -17,9 +17,10 @@ from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
+from common.results.lines import averaged
 from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
-from common.results.tables import averaged, markdown, seeds_mean
+from common.results.tables import markdown, seeds_mean
 
 VERSION = 1  # raised when the same rows give other text or another figure
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}

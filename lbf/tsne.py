@@ -20,8 +20,8 @@ from common.cli.errors import command
 from common.cli.files import write_json
 from common.cli.recipes import from_arguments
 from common.cli.steps import add_step_arguments, making
+from common.results.lines import set_title
 from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
-from common.results.tables import title
 from common.results.tsne import Group, draw, embed, nearest, unit
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
@@ -58,8 +58,8 @@ def figure_of(network: Network, id_images, ood_images, ood_set: str, delta: floa
     pooled, selected, others = vectors_of(network, id_images, delta)
     ood, _, _ = vectors_of(network, ood_images, None)
     groups = [
-        Group(f"ID {title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
-        Group("local, others", others, PINK, "v"), Group(f"OOD {title(ood_set)}", ood, BLACK, "x"),
+        Group(f"ID {set_title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
+        Group("local, others", others, PINK, "v"), Group(f"OOD {set_title(ood_set)}", ood, BLACK, "x"),
     ]  # fmt: skip
     groups = [group for group in groups if len(group.vectors)]
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.9))

@@ -121,5 +121,8 @@ def add_results_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="CSV that rows join [results.csv beside the checkpoint]"
     )
     parser.add_argument(
-        "--save-scores", type=Path, metavar="FILE", help="raw scores as .npz, one array a scorer and set"
+        "--save-scores",
+        type=Path,
+        metavar="FILE",
+        help="raw scores as .npz, one array a scorer and set [results.npz beside results.csv]",
     )

@@ -15,11 +15,12 @@ import numpy as np
 
 from common.cli.errors import UserError
 from common.data.specs import title as set_title
+from common.results.lines import Line, lines_of
 from common.results.rows import csv_text, method_of
-from common.results.tables import METRICS, markdown
+from common.results.tables import METRICS, latex, markdown
 
 COLUMNS = (
-    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note",
+    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "mine_mean", "mine_std", "n", "gap", "note",
 )  # fmt: skip
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
@@ -46,9 +47,10 @@ class Cell:
     def gap(self) -> float | None:
         return None if self.paper is None or self.mean is None else self.mean - self.paper
 
-    def text(self) -> str:
-        """`28.17 -> 27.90 ± 0.31 (-0.27)`, or the side that is there."""
+    def text(self, n: int = 0) -> str:
+        """`28.17 -> 27.90 ± 0.31 (-0.27)`, or the side that is there; with its seeds where they are not the row's `n`."""
         ours = "" if self.mean is None else f"{self.mean:.2f}" + ("" if self.std is None else f" ± {self.std:.2f}")
+        ours += f" (n={len(self.values)})" if n and self.values and len(self.values) != n else ""
         if self.paper is None or not ours:
             return ours or ("-" if self.paper is None else f"{self.paper:.2f}")
         return f"{self.paper:.2f} -> {ours} ({self.gap:+.2f})"
@@ -85,24 +87,30 @@ def usable(row: dict[str, Any], backbone: str) -> bool:
     return str(row.get("benchmark")) == "True" and row["backbone"] == backbone
 
 
-def ours_by_cell(
+def mine_by_cell(
     rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]
 ) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """(method with its protocol, scorer, ood_set, metric) -> seed -> percent. Raises UserError where one seed has two networks."""
+    """(method with its protocol, scorer, ood_set, metric) -> seed -> percent. Raises UserError where different recipes would share a row."""
     found: dict[tuple[str, str, str, str], dict[str, float]] = {}
-    networks: dict[tuple[str, str, str, str], str] = {}
-    for row in rows:
-        if row["id_set"] != id_set or not usable(row, backbone):
-            continue
-        key = (method_of(row), row["scorer"], row["ood_set"], str(row["seed"]))
-        if networks.setdefault(key, row["checkpoint_sha256"]) != row["checkpoint_sha256"]:
-            raise UserError(
-                f"two networks for {', '.join(key[:3])}, seed {key[3]}; give the results of one recipe only"
-            )
-        for metric in metrics:
-            found.setdefault((*key[:3], metric), {})[key[3]] = 100 * float(row[metric])
-            if metric == "id_accuracy":  # the network's, whatever the score and set
-                found.setdefault((key[0], "", "", metric), {})[key[3]] = 100 * float(row[metric])
+    mine = [row for row in rows if row["id_set"] == id_set and usable(row, backbone)]
+    for (method, scorer), lines in _by_printed_name(lines_of(mine)[1]).items():
+        if len(lines) > 1:
+            names = "; ".join(" ".join((line.method, line.scorer)) for line in lines)
+            raise UserError(f"{len(lines)} of ours for one row of a printed table: {names}; give the results of one")
+        for column in lines[0].cells:
+            for metric in metrics:
+                values = {seed: 100 * value for seed, value in lines[0].values(column, metric).items()}
+                found.setdefault((method, scorer, column.ood_set, metric), {}).update(values)
+                if metric == "id_accuracy":  # the network's, whatever the score and set
+                    found.setdefault((method, "", "", metric), {}).update(values)
+    return found
+
+
+def _by_printed_name(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
+    found: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        row = next(row for rows in line.cells.values() for row in rows.values())
+        found.setdefault((method_of(row), row["scorer"]), []).append(line)
     return found
 
 
@@ -116,7 +124,7 @@ def join(
         metrics = tuple(dict.fromkeys(cell["metric"] for cell in part))
         sets = tuple(name for name in dict.fromkeys(cell["ood_set"] for cell in part) if name != AVERAGE)
         behind = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
-        ours = ours_by_cell(rows, id_set, backbone, metrics)
+        ours = mine_by_cell(rows, id_set, backbone, metrics)
         names = tuple(dict.fromkeys((cell["printed"], cell["method"], cell["scorer"]) for cell in part))
         more = tuple((EXTRA, *pair) for pair in extra if any(key[:2] == pair for key in ours))
         cells = {}
@@ -127,8 +135,8 @@ def join(
                 columns = [one_cell(mine.get((name, metric)), found[name]) for name in sets]
                 cells |= {(row, name, metric): cell for name, cell in zip(sets, columns)}
                 if (AVERAGE, metric) in mine or sets and sets != ("",):
-                    unprinted = [found[name] for name in behind]
-                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), columns, unprinted)
+                    papers, mine_ = [cell.paper for cell in columns], [found[name] for name in sets or behind]
+                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), papers, mine_)
         shown = (*sets, AVERAGE) if any(key[1] == AVERAGE for key in cells) else sets
         tables.append(Table(id_set, backbone, (*names, *more), shown, metrics, cells))
     return tables
@@ -139,18 +147,20 @@ def one_cell(printed: dict[str, str] | None, ours: dict[str, float]) -> Cell:
     return Cell(value, tuple(ours[seed] for seed in sorted(ours)), printed["note"] if printed else "")
 
 
-def average_cell(printed: dict[str, str] | None, columns: Sequence[Cell], behind: Sequence[dict[str, float]]) -> Cell:
-    """Recomputed from the columns; where the paper prints averages alone, its own, and ours from the sets `behind` it. Ours needs every
-    column, for the same seeds."""
+def average_cell(
+    printed: dict[str, str] | None, papers: Sequence[float | None], ours: Sequence[dict[str, float]]
+) -> Cell:
+    """Recomputed from the columns; the paper's own where it prints averages alone. Ours needs every column, for the same seeds."""
     cell = one_cell(printed, {})
-    value, note, values = cell.paper, cell.note, [one_cell(None, seeds).values for seeds in behind]
-    if columns:
-        papers, values = [column.paper for column in columns], [column.values for column in columns]
+    value, note = cell.paper, cell.note
+    if papers:
         value = None if None in papers else float(np.mean(papers))
         if value is not None and cell.paper is not None and abs(cell.paper - value) > 0.0101:
             note = note or f"printed {printed['value']}"
-    whole = values and all(values) and len({len(v) for v in values}) == 1
-    return Cell(value, tuple(float(np.mean(seed)) for seed in zip(*values, strict=True)) if whole else (), note)
+    whole = ours and all(one and one.keys() == ours[0].keys() for one in ours)
+    return Cell(
+        value, tuple(float(np.mean([one[seed] for one in ours])) for seed in sorted(ours[0])) if whole else (), note
+    )
 
 
 # OOD sets behind averages that are printed without their columns (LBF Tables 2 and 4)
@@ -165,7 +175,7 @@ def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:
     for row in table.rows:
         n = table.seeds(row)
         said = row[0] if row[0] != EXTRA else f"{row[1]} ({EXTRA})"
-        cells = (table.cells.get((row, name, metric), Cell(None)).text() for name in table.sets)
+        cells = (table.cells.get((row, name, metric), Cell(None)).text(n) for name in table.sets)
         lines.append([said, row[2] or "-", str(n) if n else "reported", *cells])
     return header, lines
 
@@ -200,26 +210,11 @@ def as_csv(tables: Sequence[Table]) -> str:
 
 def as_latex(tables: Sequence[Table]) -> str:
     """A booktabs table for each ID set and metric."""
-
-    def escape(text: str) -> str:
-        for sign, latex in {"->": r"$\to$", "±": r"$\pm$", "_": r"\_", "&": r"\&", "%": r"\%"}.items():
-            text = text.replace(sign, latex)
-        return text
-
-    parts = []
-    for table in tables:
-        for metric in table.metrics:
-            header, lines = texts(table, metric)
-            body = "\n".join(" & ".join(map(escape, line)) + r" \\" for line in lines)
-            caption = escape(
-                f"{NAMES[metric]} in %, ID {set_title(table.id_set)}, {table.backbone}: paper -> ours (gap)."
-            )
-            columns = "ll" + "r" * (len(header) - 2)
-            top = " & ".join(map(escape, header)) + r" \\"
-            parts.append(
-                f"\\begin{{table}}\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{top}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
-            )
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(parts) + "\n"
+    said = "{} in %, ID {}, {}: paper -> ours (gap)."
+    return latex({
+        said.format(NAMES[metric], set_title(table.id_set), table.backbone): texts(table, metric)
+        for table in tables for metric in table.metrics
+    })  # fmt: skip
 
 
 def trained_as(rows: Sequence[dict[str, Any]]) -> str:

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 
 from common import checkpoint
-from common.results.rows import OWN, method_of, read_rows
+from common.results.columns import OWN
+from common.results.lines import lines_of, set_title
+from common.results.rows import method_of, read_rows
 from common.results.style import CYCLE, STYLES, plt
-from common.results.tables import average, averaged, cells, seeds_mean, title
+from common.results.tables import average_cell, seeds_mean
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 
@@ -52,14 +54,14 @@ def overview(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def _overview(id_set: str, rows: list[dict[str, str]]) -> dict[str, Any]:
-    metrics, lines = [cells(rows, metric) for metric in ("fpr95", "auroc")], []
-    for line in dict.fromkeys((row["method"], row["scorer"]) for row in rows):
-        means = [average(values, line, sets) for sets, _, values in metrics]
-        mine = {row["checkpoint_sha256"]: float(row["id_accuracy"]) for row in rows if row["method"] == line[0]}
-        texts = [seeds_mean(found) if found else "-" for found in (*means, list(mine.values()))]
-        lines.append([*line, *texts])
-    sets = [title(name) for name in _each(rows, "ood_set") if averaged(name)]
-    return {"title": title(id_set), "sets": sets, "lines": lines}
+    columns, found = lines_of(rows)
+    lines = [
+        [line.method, line.scorer, *(average_cell(line, columns, [metric]) for metric in ("fpr95", "auroc")),
+         seeds_mean(list(line.accuracies().values()))]
+        for line in found
+    ]  # fmt: skip
+    sets = [column.title for column in columns if column.averaged]
+    return {"title": set_title(id_set), "sets": sets, "lines": lines}
 
 
 def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:
@@ -69,7 +71,7 @@ def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:
 def shown(row: dict[str, str]) -> list[str]:
     """A row as the page's table has it: numbers in percent with two decimals."""
     return [
-        f"{100 * float(row[key]):.2f}" if name.endswith("%") else title(row[key]) if key == "ood_set" else row[key]
+        f"{100 * float(row[key]):.2f}" if name.endswith("%") else set_title(row[key]) if key == "ood_set" else row[key]
         for key, name in SHOWN.items()
     ]
 
@@ -108,10 +110,10 @@ def mistakes(folder: Path, scorer: str, how: Inference) -> list[tuple[str, list[
     raw = {name: values for (*_, name), values in score_sets(scored, scored.fit(scorers)).raw.items()}
     inside = raw.pop("id")
     first = chosen(scored.images[network.id_set], inside, np.argsort(inside, kind="stable")[:EACH], inside)
-    shown = [(f"ID images scored most OOD: {title(network.id_set)}", first)]
+    shown = [(f"ID images scored most OOD: {set_title(network.id_set)}", first)]
     for name, scores in raw.items():
         most = chosen(scored.images[name], scores, np.argsort(-scores, kind="stable")[:EACH], inside)
-        shown.append((f"OOD images scored most ID: {title(name).rstrip('*')}", most))
+        shown.append((f"OOD images scored most ID: {set_title(name).rstrip('*')}", most))
     return shown
 
 
@@ -147,7 +149,7 @@ def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
     by_run = [read_rows([folder / "results.csv"]) for folder in folders]
     rows = [row | {"method": method_of(row), "protocol": OWN} for found in by_run for row in found]
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
-    titles = {title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
+    titles = {set_title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
     curve = curves(folders, names)
     shown_runs = [pair for pair in zip(names, folders) if scorer != "none" and _has_gallery(pair[1])]
     galleries = [(name, mistakes(folder, scorer, how)) for name, folder in shown_runs]
@@ -156,7 +158,7 @@ def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
     )
     environment.filters |= {"data_uri": data_uri, "png": png}
     return environment.get_template("report.html").render(
-        id_sets=[title(name) for name in _each(rows, "id_set")], convention=rows[0]["convention"],
+        id_sets=[set_title(name) for name in _each(rows, "id_set")], convention=rows[0]["convention"],
         stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(rows), columns=list(SHOWN.values()),
         rows=[shown(row) for row in rows], runs=[run_details(*pair) for pair in zip(folders, by_run)], curve=curve,
         figures=[(path.stem.replace("_", " "), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,

@@ -1,27 +1,16 @@
-"""Rows of results: what a row says, how it is written and read."""
+"""Rows of results as files: how they are written, joined and read. What a row says: common.results.columns."""
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.cli.errors import UserError
 from common.cli.files import write_atomically
-from common.metrics import INTERVALS
+from common.results.columns import COLUMNS, MEASUREMENT, OPTIONAL, OWN, TRACE, complaint, key
 
-COLUMNS = (
-    "method", "scorer", "id_set", "ood_set", "protocol", "n_id", "n_ood", "fpr95", "auroc", "aupr_in", "aupr_out", "id_accuracy",
-    "convention", "seed", "backbone", "precision", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "ood_data_sha256",
-    "recipe", "options", "benchmark", "commit", "versions", "device", "seconds",
-)  # fmt: skip
-IDENTIFY = (  # the columns that say what a row is of
-    "method", "scorer", "options", "id_set", "ood_set", "n_id", "n_ood", "protocol", "seed", "backbone", "precision", "recipe",
-    "train_data_sha256", "id_data_sha256", "ood_data_sha256", "convention",
-)  # fmt: skip
-PLACE = ("method", "scorer", "protocol", "id_set", "ood_set", "checkpoint_sha256")  # where a table puts it
-PASSING = ("commit", "versions", "device", "seconds")  # of the moment it was made
-OWN = "own"  # protocol: images reach the network's size as in training
+Row = dict[str, str]
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
@@ -39,65 +28,105 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_atomically(path, lambda part: part.write_text(text))
 
 
-def _as_text(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Rows as a file gives them back. Raises UserError for one that lacks a part of its provenance."""
-    columns = (*COLUMNS, *INTERVALS) if any("auroc_low" in row for row in rows) else COLUMNS
-    for row in rows:
-        missing = [column for column in columns if row.get(column) is None]
-        if missing:
-            raise UserError(f"a row of results lacks {', '.join(missing)}; it is not written")
-    return list(csv.DictReader(io.StringIO(csv_text(columns, rows))))
-
-
 def merge_rows(path: Path, rows: list[dict[str, Any]], current: Collection[str] | None = None) -> bool:
-    """Add rows to a file, all digits, written whole or not at all: a row that is of the same as a new one (IDENTIFY) gives way to it.
+    """Add rows to a file, all digits, written whole or not at all: a row of the same identity and seed as a new one gives way to it.
 
     `current`: digests of weights; rows of others are stale and go. None keeps them. Gives whether anything that stood there is gone: a row left out, or
     one replaced by another result. Raises UserError for a row that lacks a part of its provenance, and for a file that is not one of results.
     """
     new = _as_text(rows)
-    of = lambda row: tuple(row.get(column, "") for column in IDENTIFY)  # noqa: E731
-    result = lambda row: {k: v for k, v in row.items() if v and k not in PASSING}  # noqa: E731
-    found, by_key = _read(path) if path.is_file() else [], {of(row): row for row in new}
+    of = lambda row: (*key(row), row["seed"])  # noqa: E731
+    passing = {name for name, column in COLUMNS.items() if column.kind == TRACE} - {"checkpoint_sha256"}
+    result = lambda row: {name: value for name, value in row.items() if value and name not in passing}  # noqa: E731
+    found, by_key = [row for _, row in _read(path)] if path.is_file() else [], {of(row): row for row in new}
     kept = [row for row in found if of(row) not in by_key and (current is None or row["checkpoint_sha256"] in current)]
     same = [row for row in found if of(row) in by_key and result(row) == result(by_key[of(row)])]
-    columns = (*COLUMNS, *INTERVALS) if any("auroc_low" in row for row in (*kept, *new)) else COLUMNS
+    columns = _columns((*kept, *new))
     text = csv_text(columns, [{column: row.get(column, "") for column in columns} for row in (*kept, *new)])
     write_atomically(path, lambda part: part.write_text(text))
     return len(kept) + len(same) < len(found)
 
 
-def read_rows(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """The rows of several CSV files. Raises UserError for a file that is missing or is not a file of results, and for one in which a network has two
-    results in one place of a table, of 100 images and of all for example: a table would take them for two seeds.
+def _columns(rows: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    return (*COLUMNS, *OPTIONAL) if any(row.get("auroc_low") for row in rows) else tuple(COLUMNS)
 
-    A file from before the column `protocol` was there is read as the network's own.
+
+def _as_text(rows: list[dict[str, Any]]) -> list[Row]:
+    """Rows as a file gives them back. Raises UserError for one that lacks a part of its provenance, or holds what no reader would take."""
+    columns = _columns(rows)
+    for row in rows:
+        if missing := [column for column in columns if row.get(column) is None]:
+            raise UserError(f"a row of results lacks {', '.join(missing)}; it is not written")
+    text = csv_text(columns, rows)
+    return [_checked(row, columns, "a new row of results") for row in csv.DictReader(io.StringIO(text))]
+
+
+def read_rows(paths: Iterable[Path]) -> list[Row]:
+    """The rows of several CSV files, each row once. Raises UserError, with file and line, for a file that is missing, cut, or not one of results, for a
+    value that cannot be, and for two results of one thing: of one seed by different weights, or of the same weights with different numbers.
     """
-    rows: list[dict[str, str]] = []
+    rows: dict[tuple, tuple[str, Row]] = {}
     for path in paths:
-        found: dict[tuple[str, ...], dict[str, str]] = {}
-        for row in _read(path):
-            place = tuple(row.get(column, "") for column in PLACE)
-            if (other := found.setdefault(place, row)) is not row and "checkpoint_sha256" in row:
-                differing = [
-                    f"{name} {other[name]} and {row[name]}" for name in IDENTIFY if other.get(name) != row.get(name)
-                ]
-                raise UserError(
-                    f"{path} has two results of one network for {' '.join(place[:2])} on {row['ood_set']} ({'; '.join(differing)}); "
-                    "remove it and score again, each into a file of its own (--out)"
-                )
-            rows.append(row)
-    return rows
+        for where, row in _read(path):
+            other_place, other = rows.setdefault((*key(row), row["seed"]), (where, row))
+            if differing := _contradictions(other, row):
+                what = f"{row['method']} {row['scorer']} on {row['ood_set']}, seed {row['seed']}"
+                raise UserError(f"two results of {what}: {other_place} and {where} ({differing}); give one of them")
+            if row.get("auroc_low") and not other.get("auroc_low"):
+                rows[(*key(row), row["seed"])] = where, row
+    return [row for _, row in rows.values()]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _contradictions(one: Row, other: Row) -> str:
+    names = ["checkpoint_sha256", *(name for name, column in COLUMNS.items() if column.kind == MEASUREMENT)]
+    differing = [name for name in names if one[name] != other[name]]
+    if differing[:1] == ["checkpoint_sha256"]:
+        return f"weights {one['checkpoint_sha256'][:12]} and {other['checkpoint_sha256'][:12]}"
+    return ", ".join(f"{name} {one[name]} and {other[name]}" for name in differing)
+
+
+def _read(path: Path) -> Iterator[tuple[str, Row]]:
+    """(file and line, row) of one file; older ones are filled up."""
     if not path.is_file():
         raise UserError(f"no results at {path}")
-    with open(path, newline="") as file:
-        found = list(csv.DictReader(file))
-    if not found or "auroc" not in found[0]:
-        raise UserError(f"{path} is not a file of results (no column auroc)")
-    return [row | {"protocol": row.get("protocol", OWN)} for row in found]
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a file of results: byte {error.start} is not text (UTF-8)") from error
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(lines, [])
+        columns = _columns_of(path, header)
+        if not text.endswith("\n"):
+            raise UserError(f"{path}: the last line is cut ({text.rpartition(chr(10))[2][:60]!r}); make it again")
+        rows = [(f"{path}:{lines.line_num}", values) for values in lines]
+    except csv.Error as error:
+        raise UserError(f"{path}:{lines.line_num} is not a line of a CSV ({error})") from error
+    if not rows:
+        raise UserError(f"{path} is not a file of results: it has a header and no row")
+    for where, values in rows:
+        if len(values) != len(header):
+            raise UserError(f"{where}: {len(values)} values, expected {len(header)}")
+        filled = {name: COLUMNS[name].before for name in COLUMNS if name not in header}
+        yield where, _checked(dict(zip(header, values)) | filled, columns, where)
+
+
+def _columns_of(path: Path, header: list[str]) -> tuple[str, ...]:
+    """Of a file with this header. Raises UserError for one that is not of results."""
+    needed = [name for name, column in COLUMNS.items() if column.before is None]
+    if missing := [name for name in needed if name not in header]:
+        raise UserError(f"{path} is not a file of results as this version reads them: no column {', '.join(missing)}")
+    if other := [name for name in header if header.count(name) > 1 or name not in {*COLUMNS, *OPTIONAL}]:
+        raise UserError(f"{path} is not a file of results as this version reads them: column {other[0]!r}")
+    return (*COLUMNS, *(name for name in OPTIONAL if name in header))
+
+
+def _checked(row: Row, columns: Iterable[str], where: str) -> Row:
+    every = COLUMNS | OPTIONAL
+    if found := complaint(row, {name: every[name] for name in columns}):
+        name, value, wants = found
+        raise UserError(f"{where}: {name} must be {wants}, got {value!r}")
+    return {name: row[name] for name in columns}
 
 
 def method_of(row: dict[str, Any]) -> str:

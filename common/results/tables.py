@@ -8,47 +8,46 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data.specs import title as set_title
+from common.results.lines import Column, Line, lines_of
 from common.results.rows import method_of
 
 METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
-APART = ("shapes-backgrounds",)  # reported, but not part of an average: both methods train on something near it
-
-
-def base_name(ood_set: str) -> str:
-    return ood_set.partition(":")[0]
-
-
-def averaged(ood_set: str) -> bool:
-    """Control columns (re-encoded ID images) and sets reported apart are no part of an average."""
-    return base_name(ood_set) not in APART and ":encode=" not in ood_set
+LATEX = {  # in this order
+    "\\": r"\textbackslash ", "->": r"$\to$", "±": r"$\pm$", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+Printable = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and lines
 
 
 def seeds_mean(values: Sequence[float]) -> str:
-    """Percent with two decimals; with several seeds mean +- standard deviation (n - 1)."""
-    if len(values) == 1:
-        return f"{100 * values[0]:.2f}"
-    return f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}"
+    """Percent with two decimals; of several seeds mean ± standard deviation (n - 1) and their number."""
+    return said(values) + number(values)
 
 
-def cells(
-    rows: Sequence[dict[str, Any]], metric: str
-) -> tuple[list[str], list[tuple[str, str]], dict[tuple[str, str, str], list[float]]]:
-    """OOD sets and (method with its protocol, scorer) lines in order of appearance, and the values of each cell, one a seed."""
-    sets = list(dict.fromkeys(row["ood_set"] for row in rows))
-    lines = list(dict.fromkeys((method_of(row), row["scorer"]) for row in rows))
-    values: dict[tuple[str, str, str], list[float]] = {}
-    for row in rows:
-        values.setdefault((method_of(row), row["scorer"], row["ood_set"]), []).append(float(row[metric]))
-    return sets, lines, values
+def said(values: Sequence[float]) -> str:
+    mean = f"{100 * np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def average(values: dict, line: tuple[str, str], sets: Sequence[str]) -> list[float]:
-    """Unweighted mean over the averaged OOD sets, one a seed; empty where a set is missing."""
-    columns = [values.get((*line, name), []) for name in sets if averaged(name)]
-    if not columns or len({len(column) for column in columns}) != 1:
-        return []
-    return [float(np.mean(seed)) for seed in zip(*columns, strict=True)]
+def number(values: Sequence[float]) -> str:
+    return f" (n={len(values)})" if len(values) > 1 else ""
+
+
+def cell(line: Line, column: Column, metrics: Sequence[str]) -> str:
+    """`FPR95 / AUROC` in percent over seeds; of one seed with its 95 % intervals, where evaluation drew them."""
+    rows = list(line.cells.get(column, {}).values())
+    if not rows:
+        return "-"
+    texts = []
+    for metric in metrics:
+        low, high = (rows[0].get(f"{metric}_{end}") for end in ("low", "high"))
+        interval = f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if len(rows) == 1 and low and high else ""
+        texts.append(said([float(row[metric]) for row in rows]) + interval)
+    return " / ".join(texts) + number(rows)
+
+
+def average_cell(line: Line, columns: Sequence[Column], metrics: Sequence[str]) -> str:
+    found = [list(line.average(columns, metric).values()) for metric in metrics]
+    return " / ".join(map(said, found)) + number(found[0]) if all(found) else "-"
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -60,40 +59,54 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([draw(header), rule, *map(draw, lines)])
 
 
-def title(ood_set: str) -> str:
-    """A column's name: a set read with options never bears the plain title; what is no part of an average has a star."""
-    _, _, options = ood_set.partition(":")
-    if options.startswith("encode="):
-        return f"ID as {options.removeprefix('encode=')}*"
-    return set_title(ood_set) + ("*" if base_name(ood_set) in APART else "")
+def own_tables(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Printable]:
+    """A table of each ID set."""
+    return {
+        id_set: _own_table([row for row in rows if row["id_set"] == id_set], metrics)
+        for id_set in dict.fromkeys(row["id_set"] for row in rows)
+    }
+
+
+def _own_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> Printable:
+    columns, lines = lines_of(rows)
+    header = ["method", "score", *(column.title for column in columns), "average", "ID accuracy"]
+    body = [
+        [line.method, line.scorer, *(cell(line, column, metrics) for column in columns), average_cell(line, columns, metrics),
+         seeds_mean(list(line.accuracies().values()))]
+        for line in lines
+    ]  # fmt: skip
+    return header, body
+
+
+def caption(id_set: str, metrics: Sequence[str]) -> str:
+    return f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
 
 
 def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
     """The table of each ID set: FPR95 (lower is better) and AUROC (higher is better) as `FPR95 / AUROC`, and the ID accuracy."""
     parts = []
-    for id_set in dict.fromkeys(row["id_set"] for row in rows):
-        chosen = [row for row in rows if row["id_set"] == id_set]
-        parts.append(_one_table(chosen, id_set, metrics))
+    for id_set, (header, body) in own_tables(rows, metrics).items():
+        starred = any(word.endswith("*") for word in header)
+        parts += [caption(id_set, metrics), markdown(header, body)] + ["* not part of the average"] * starred
     return "\n\n".join(parts)
 
 
-def _one_table(rows: Sequence[dict[str, Any]], id_set: str, metrics: Sequence[str]) -> str:
-    by_metric = {metric: cells(rows, metric) for metric in metrics}
-    sets, lines, _ = by_metric[metrics[0]]
-    accuracies: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows:
-        line = accuracies.setdefault((method_of(row), row["scorer"]), {})
-        line[row["checkpoint_sha256"]] = float(row["id_accuracy"])
-    body = []
-    for line in lines:
-        values = [[by_metric[m][2].get((*line, name)) for m in metrics] for name in sets]
-        values.append([average(by_metric[m][2], line, sets) for m in metrics])
-        texts = [" / ".join(seeds_mean(seeds) if seeds else "-" for seeds in cell) for cell in values]
-        body.append([*line, *texts, seeds_mean(list(accuracies[line].values()))])
-    head = f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
-    table = markdown(["method", "score", *map(title, sets), "average", "ID accuracy"], body)
-    starred = any(not averaged(name) for name in sets)
-    return head + "\n\n" + table + ("\n\n* not part of the average" if starred else "")
+def latex(tables: dict[str, Printable]) -> str:
+    """Tables by their captions, for \\input in LaTeX."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for words, (header, body) in tables.items():
+        top, *lines = (" & ".join(map(_escape, line)) + r" \\" for line in (header, *body))
+        parts.append("\n".join([
+            r"\begin{table}", rf"\caption{{{_escape(words)}}}", rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}", r"\toprule", top, r"\midrule",
+            *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        ]))  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    for sign, plain in LATEX.items():
+        text = text.replace(sign, plain)
+    return text
 
 
 def read_paper(folder: Path) -> list[dict[str, str]]:
@@ -107,26 +120,28 @@ def read_paper(folder: Path) -> list[dict[str, str]]:
 def beside_paper(
     rows: Sequence[dict[str, Any]], paper: Sequence[dict[str, str]], metrics: Sequence[str] = ("fpr95", "auroc")
 ) -> str:
-    """Paper, ours and gap for every cell that both have: same ID set, OOD set, method and score. A stand-in set has no printed cell."""
+    """Paper, ours and gap for every cell that both have: same ID set, OOD set (a benchmark's own, whole), method and score."""
     printed: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in paper:
         printed.setdefault((cell["id_set"], cell["method"], cell["scorer"], cell["ood_set"], cell["metric"]), cell)
-    ours: dict[tuple[str, ...], list[float]] = {}
-    for row in rows:
-        for metric in metrics:
-            key = (row["id_set"], method_of(row), row["scorer"], row["ood_set"], metric)
-            ours.setdefault(key, []).append(float(row[metric]))
     lines, backbones = [], set()
-    for key in dict.fromkeys(key[:4] for key in ours):
-        texts = []
-        for metric in metrics:
-            if (cell := printed.get((*key, metric))) is None:
-                break
-            backbones.add(cell["backbone"])
-            values = ours[(*key, metric)]
-            texts += [cell["value"], seeds_mean(values), f"{100 * float(np.mean(values)) - float(cell['value']):+.2f}"]
-        else:
-            lines.append([key[1], key[2], title(key[3]), *texts])
+    for id_set in dict.fromkeys(row["id_set"] for row in rows):
+        columns, found = lines_of([row for row in rows if row["id_set"] == id_set and str(row["benchmark"]) == "True"])
+        for line, column in ((line, column) for line in found for column in columns if column in line.cells):
+            row = next(iter(line.cells[column].values()))
+            texts = []
+            for metric in metrics:
+                if (cell := printed.get((id_set, method_of(row), row["scorer"], row["ood_set"], metric))) is None:
+                    break
+                backbones.add(cell["backbone"])
+                values = list(line.values(column, metric).values())
+                texts += [
+                    cell["value"],
+                    seeds_mean(values),
+                    f"{100 * float(np.mean(values)) - float(cell['value']):+.2f}",
+                ]
+            else:
+                lines.append([line.method, line.scorer, column.title, *texts])
     if not lines:
         return ""
     own = ", ".join(dict.fromkeys(row["backbone"] for row in rows))

@@ -108,12 +108,14 @@ class Network:
     def with_provenance(self, scored: Scored, protocol: str = "own") -> Scored:
         """The same with the columns that say where its rows come from. `protocol`: how images reached the network's size."""
         id_images = scored.images[self.id_set]
+        as_json = lambda content: json.dumps(content, sort_keys=True)  # noqa: E731
         shared = {
             "id_set": self.id_set, "protocol": protocol, "convention": CONVENTION, "seed": self.facts["seed"],
             "id_accuracy": accuracy(scored.id, self.model.classes), "backbone": self.model.name,
             "precision": "bf16" if self.model.bf16 else "float32", "checkpoint_sha256": checkpoint.weights_digest(self.saved),
             "train_data_sha256": self.facts["train_data_sha256"], "id_data_sha256": id_images.digest,
-            "recipe": json.dumps(self.facts["recipe"], sort_keys=True), "commit": provenance.commit(),
+            "recipe": as_json(self.facts["recipe"]), "upstream": as_json(checkpoint.upstream(self.facts)),
+            "limit": self.facts["limit"] or "all", "commit": provenance.commit(),
             "versions": provenance.versions(), "device": provenance.hardware(self.device),
         }  # fmt: skip
         own = {

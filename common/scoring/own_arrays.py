@@ -11,7 +11,6 @@ train_labels         images, 0..K-1         (optional, likewise)
 """
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from common.cli import provenance
 from common.cli.errors import UserError
 from common.metrics import CONVENTION
-from common.scorers.arrays import BASIC, Features, Head
+from common.scorers.arrays import Features, Head
 from common.scoring.sets import NEVER_DONE, IsDone, Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
 
 
@@ -57,7 +56,7 @@ class OwnArrays:
         )
         columns: dict[str, Any] = file | {
             "id_set": self.path.stem, "id_accuracy": accuracy(id_, len(self.head.bias)), "protocol": "own", "convention": CONVENTION,
-            "seed": "-", "backbone": "-", "precision": str(id_.penultimate.dtype), "recipe": "-", "benchmark": False,
+            "seed": "-", "backbone": "-", "precision": str(id_.penultimate.dtype), "recipe": "-", "upstream": "-", "limit": "-", "benchmark": False,
             "commit": provenance.commit(), "versions": provenance.versions(), "device": "-",
         }  # fmt: skip
         return Scored(train, self.head, id_, ood, columns=dict.fromkeys(ood, columns))
@@ -93,19 +92,15 @@ class OwnArrays:
 
 def score(
     path: Path, names: list[str], method: str | None = None, repeats: int = 0, is_done: IsDone = NEVER_DONE
-) -> Scores | None:
-    """Every row of a file of features; None where `is_done` says so of what decides them.
+) -> tuple[Scores, str] | None:
+    """Every row of a file of features, and which scores are missing; None where `is_done` says so of what decides them.
 
-    Of "all" and "papers" the scores that look inside a network are left out, and named on stderr.
+    Of "all" and "papers" the scores that need what the file does not hold are left out: what is inside a network, training images, labels.
     """
-    arrays = OwnArrays(path)
+    arrays, refused = OwnArrays(path), may_lack(names)
     scored = arrays.scored()
     scorers = scorer_lines(scorer_names(names), "", method or "own features")
-    inside = lambda scorer: {*scorer.needs, *scorer.train_needs} - {*BASIC, "labels"}  # noqa: E731
-    if names in (["all"], ["papers"]) and (left := [line.scorer for line, made in scorers.items() if inside(made)]):
-        print(f"left out, for they look inside a network: {', '.join(left)}", file=sys.stderr)
-        scorers = {line: made for line, made in scorers.items() if not inside(made)}
     lines = [list(line) for line in scorers]
     if is_done({"weights": arrays.sha256, "id_set": path.stem, "scorers": lines, "bootstrap": repeats}):
         return None
-    return score_sets(scored, scored.fit(scorers), repeats)
+    return score_sets(scored, scored.fit(scorers, refused), repeats, refused), left_out(refused)

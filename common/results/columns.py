@@ -1,0 +1,117 @@
+"""What a row of results says: its columns, what each of them is, and when two rows are of the same thing.
+
+*Identity* says what was measured; rows are seeds of one thing only if all of it agrees, recipes field by field, those of the networks and masks it began with
+too. *Seed* is the run's. *Trace* says how it came about (digests of weights, start and masks; time, machine, versions, commit). *Measurement* is what was found.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from common.metrics import INTERVALS
+
+IDENTITY, SEED, TRACE, MEASUREMENT = "identity", "seed", "trace", "measurement"
+OWN = "own"  # protocol: images reach the network's size as in training
+NONE = "-"  # of a column that has nothing to say
+
+
+def text(value: str) -> str:
+    return "" if value.strip() else "something"
+
+
+def count(value: str) -> str:
+    return "" if value.isascii() and value.isdigit() and int(value) > 0 else "a whole number above 0"
+
+
+def share(value: str) -> str:
+    try:
+        fine = 0 <= float(value) <= 1
+    except ValueError:
+        fine = False
+    return "" if fine else "a number in [0, 1]"
+
+
+def recipe(value: str) -> str:
+    try:
+        if value.startswith("{"):
+            json.loads(value)
+        return text(value)
+    except ValueError:
+        return "a whole recipe (JSON)"
+
+
+def formula(value: str) -> str:
+    """Of text that a spreadsheet would run as a formula."""
+    runs = value[0] in "=@\t\r" or (value[0] in "+-" and value[1:2].isalpha())
+    return "text that a spreadsheet does not run as a formula" if runs else ""
+
+
+def share_or_nan(value: str) -> str:
+    return "" if value == "nan" else share(value)
+
+
+class Column(NamedTuple):
+    """`wants`: what a value that does not fit should have been, "" for one that fits. `before`: the value in files from before the column was there."""
+
+    kind: str
+    wants: Callable[[str], str] = text
+    before: str | None = None
+
+
+COLUMNS = {
+    "method": Column(IDENTITY), "scorer": Column(IDENTITY), "id_set": Column(IDENTITY), "ood_set": Column(IDENTITY),
+    "protocol": Column(IDENTITY, text, OWN), "n_id": Column(IDENTITY, count), "n_ood": Column(IDENTITY, count),
+    "fpr95": Column(MEASUREMENT, share), "auroc": Column(MEASUREMENT, share), "aupr_in": Column(MEASUREMENT, share),
+    "aupr_out": Column(MEASUREMENT, share), "id_accuracy": Column(MEASUREMENT, share_or_nan),  # nan: no labels
+    "convention": Column(IDENTITY), "seed": Column(SEED), "backbone": Column(IDENTITY), "precision": Column(IDENTITY),
+    "checkpoint_sha256": Column(TRACE), "train_data_sha256": Column(IDENTITY), "id_data_sha256": Column(IDENTITY),
+    "ood_data_sha256": Column(IDENTITY), "recipe": Column(IDENTITY, recipe), "upstream": Column(IDENTITY, recipe, NONE),
+    "limit": Column(IDENTITY, text, NONE), "options": Column(IDENTITY), "benchmark": Column(IDENTITY), "commit": Column(TRACE),
+    "versions": Column(TRACE), "device": Column(TRACE), "seconds": Column(TRACE),
+}  # fmt: skip
+OPTIONAL = {name: Column(MEASUREMENT, share) for name in INTERVALS}  # in files of which one row has them
+RECIPES = ("recipe", "upstream")  # JSON
+OF_OOD_SET = (
+    "ood_set",
+    "n_ood",
+    "ood_data_sha256",
+    "benchmark",
+)  # the identity of a table's column; the rest is a line's
+Identity = dict[tuple[str, str], Any]
+
+
+def identity(row: dict[str, Any], without: tuple[str, ...] = ()) -> Identity:
+    """(column, field) -> value, the field "" but for recipes. Digests within a recipe are trace: masks of another seed have another digest."""
+    names = [name for name, column in COLUMNS.items() if column.kind == IDENTITY and name not in without]
+    found = {(name, ""): str(row[name]) for name in names if name not in RECIPES}
+    for name in RECIPES:
+        if name not in without:
+            content = json.loads(row[name]) if row[name].startswith("{") else row[name]
+            found |= {(name, field): value for field, value in _fields(content) if not field.endswith("sha256")}
+    return found
+
+
+def key(row: dict[str, Any], without: tuple[str, ...] = ()) -> tuple:
+    """The same for rows of one identity, and for no others."""
+    return tuple(sorted((*place, repr(value)) for place, value in identity(row, without).items()))
+
+
+def _fields(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a recipe, those of a recipe within it after its name (`start lr`); of text that is none, the text."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _fields(value, f"{prefix} {name}".strip())
+    else:
+        number = isinstance(content, (int, float)) and not isinstance(content, bool)
+        yield prefix, float(content) if number else content
+
+
+def complaint(row: dict[str, str], columns: dict[str, Column]) -> tuple[str, str, str] | None:
+    """The first (column, value, what it should have been) of a row that is not as it must be; None where all is well."""
+    for name, column in columns.items():
+        value = row[name]
+        if name in OPTIONAL and not value:
+            continue  # another row of the file has intervals
+        if wants := column.wants(value) or formula(value):
+            return name, value, wants
+    return None
