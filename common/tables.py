@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--csv", type=Path, default=None, metavar="FILE", help="with a printed table: one line a cell, all digits"
     )
     made.add_argument(
-        "--latex", type=Path, default=None, metavar="FILE", help="with a printed table: for \\input in LaTeX"
+        "--latex", type=Path, default=None, metavar="FILE", help="for \\input in LaTeX"
     )
     add_step_arguments(made)
     return made
@@ -78,8 +78,8 @@ def main() -> None:
     arguments = parser().parse_args()
     source, outputs = arguments.paper, [arguments.out, arguments.csv, arguments.latex]
     whole = source is not None and not source.is_dir()
-    if not whole and (arguments.csv or arguments.latex or arguments.extra):
-        raise UserError("--csv, --latex and --extra need --paper with a printed table")
+    if not whole and (arguments.csv or arguments.extra):
+        raise UserError("--csv and --extra need --paper with a printed table")
     extra = [tuple(word.rsplit("/", 1)) for word in arguments.extra]
     if any(len(pair) != 2 for pair in extra):
         raise UserError(f"extra must be METHOD/SCORER, got {' '.join(arguments.extra)}")

@@ -86,7 +86,7 @@ def identity(row: dict[str, Any], without: tuple[str, ...] = ()) -> Identity:
     found = {(name, ""): str(row[name]) for name in names if name not in RECIPES}
     for name in RECIPES:
         if name not in without:
-            content = json.loads(row[name]) if row[name].startswith("{") else row[name]
+            content = json.loads(row[name]) if row[name].startswith("{") else {} if row[name] == NONE else row[name]
             found |= {(name, field): value for field, value in _fields(content) if not field.endswith("sha256")}
     return found
 

@@ -112,11 +112,10 @@ def _names(found: list[tuple[str, Identity]]) -> list[tuple[str, str]]:
     for (method, one), mine in zip(found, plain):
         words = apart(mine, [other for (name, _), other in zip(found, plain) if name == method])
         names.append((f"{method}, {words}" if words else method, one["scorer", ""]))
-    for k, name in enumerate(names):
-        if names.count(name) > 1:
-            options = found[k][1]["options", ""]
-            names[k] = name[0], f"{name[1]} {options}"
-    return names
+    options = [one["options", ""] for _, one in found]
+    return [
+        (m, f"{score} {words}" if names.count((m, score)) > 1 else score) for (m, score), words in zip(names, options)
+    ]
 
 
 def apart(one: Identity, among: Sequence[Identity]) -> str:

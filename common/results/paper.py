@@ -20,7 +20,7 @@ from common.results.rows import csv_text, method_of
 from common.results.tables import METRICS, latex, markdown
 
 COLUMNS = (
-    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "mine_mean", "mine_std", "n", "gap", "note",
+    "id_set", "backbone", "row", "method", "scorer", "ood_set", "metric", "paper", "ours_mean", "ours_std", "n", "gap", "note",
 )  # fmt: skip
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
@@ -87,7 +87,7 @@ def usable(row: dict[str, Any], backbone: str) -> bool:
     return str(row.get("benchmark")) == "True" and row["backbone"] == backbone
 
 
-def mine_by_cell(
+def ours_by_cell(
     rows: Iterable[dict[str, Any]], id_set: str, backbone: str, metrics: Sequence[str]
 ) -> dict[tuple[str, str, str, str], dict[str, float]]:
     """(method with its protocol, scorer, ood_set, metric) -> seed -> percent. Raises UserError where different recipes would share a row."""
@@ -124,7 +124,7 @@ def join(
         metrics = tuple(dict.fromkeys(cell["metric"] for cell in part))
         sets = tuple(name for name in dict.fromkeys(cell["ood_set"] for cell in part) if name != AVERAGE)
         behind = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
-        ours = mine_by_cell(rows, id_set, backbone, metrics)
+        ours = ours_by_cell(rows, id_set, backbone, metrics)
         names = tuple(dict.fromkeys((cell["printed"], cell["method"], cell["scorer"]) for cell in part))
         more = tuple((EXTRA, *pair) for pair in extra if any(key[:2] == pair for key in ours))
         cells = {}
@@ -135,8 +135,8 @@ def join(
                 columns = [one_cell(mine.get((name, metric)), found[name]) for name in sets]
                 cells |= {(row, name, metric): cell for name, cell in zip(sets, columns)}
                 if (AVERAGE, metric) in mine or sets and sets != ("",):
-                    papers, mine_ = [cell.paper for cell in columns], [found[name] for name in sets or behind]
-                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), papers, mine_)
+                    papers, values = [cell.paper for cell in columns], [found[name] for name in sets or behind]
+                    cells[row, AVERAGE, metric] = average_cell(mine.get((AVERAGE, metric)), papers, values)
         shown = (*sets, AVERAGE) if any(key[1] == AVERAGE for key in cells) else sets
         tables.append(Table(id_set, backbone, (*names, *more), shown, metrics, cells))
     return tables

@@ -99,7 +99,7 @@ def _read(path: Path) -> Iterator[tuple[str, Row]]:
         columns = _columns_of(path, header)
         if not text.endswith("\n"):
             raise UserError(f"{path}: the last line is cut ({text.rpartition(chr(10))[2][:60]!r}); make it again")
-        rows = [(f"{path}:{lines.line_num}", values) for values in lines]
+        rows = [(f"{path}:{lines.line_num}", values) for values in lines if values]
     except csv.Error as error:
         raise UserError(f"{path}:{lines.line_num} is not a line of a CSV ({error})") from error
     if not rows:

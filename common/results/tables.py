@@ -20,7 +20,7 @@ Printable = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and lines
 
 def seeds_mean(values: Sequence[float]) -> str:
     """Percent with two decimals; of several seeds mean ± standard deviation (n - 1) and their number."""
-    return said(values) + number(values)
+    return said(values) + of_seeds(len(values))
 
 
 def said(values: Sequence[float]) -> str:
@@ -28,8 +28,8 @@ def said(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.2f}"
 
 
-def number(values: Sequence[float]) -> str:
-    return f" (n={len(values)})" if len(values) > 1 else ""
+def of_seeds(n: int) -> str:
+    return f" (n={n})" if n > 1 else ""
 
 
 def cell(line: Line, column: Column, metrics: Sequence[str]) -> str:
@@ -42,12 +42,12 @@ def cell(line: Line, column: Column, metrics: Sequence[str]) -> str:
         low, high = (rows[0].get(f"{metric}_{end}") for end in ("low", "high"))
         interval = f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if len(rows) == 1 and low and high else ""
         texts.append(said([float(row[metric]) for row in rows]) + interval)
-    return " / ".join(texts) + number(rows)
+    return " / ".join(texts) + of_seeds(len(rows))
 
 
 def average_cell(line: Line, columns: Sequence[Column], metrics: Sequence[str]) -> str:
     found = [list(line.average(columns, metric).values()) for metric in metrics]
-    return " / ".join(map(said, found)) + number(found[0]) if all(found) else "-"
+    return " / ".join(map(said, found)) + of_seeds(len(found[0])) if all(found) else "-"
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

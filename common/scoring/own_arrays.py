@@ -20,7 +20,18 @@ from common.cli import provenance
 from common.cli.errors import UserError
 from common.metrics import CONVENTION
 from common.scorers.arrays import Features, Head
-from common.scoring.sets import NEVER_DONE, IsDone, Scored, Scores, accuracy, score_sets, scorer_lines, scorer_names
+from common.scoring.sets import (
+    NEVER_DONE,
+    IsDone,
+    Scored,
+    Scores,
+    accuracy,
+    left_out,
+    may_lack,
+    score_sets,
+    scorer_lines,
+    scorer_names,
+)
 
 
 class OwnArrays:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from result_rows import result_row
 
 from common.cli.errors import UserError
 from common.results.paper import as_csv, as_latex, as_markdown, join, left_out, read_printed
@@ -27,15 +28,8 @@ def printed(tmp_path):
 
 
 def row(ood_set: str, fpr95: float, seed: int = 0, **changes) -> dict:
-    given = {
-        "id_set": "cifar10",
-        "backbone": "resnet34",
-        "method": "pre-trained",
-        "scorer": "msp",
-        "benchmark": "True",
-        "checkpoint_sha256": f"net{seed}",
-    }
-    return given | {"ood_set": ood_set, "fpr95": fpr95, "seed": seed, "recipe": '{"epochs": 3}'} | changes
+    given = {"backbone": "resnet34", "method": "pre-trained", "scorer": "msp", "recipe": '{"epochs": 3}'}
+    return result_row(**given | {"ood_set": ood_set, "fpr95": fpr95, "seed": seed} | changes)
 
 
 def cells(tables) -> dict:
@@ -93,9 +87,20 @@ def test_a_method_that_was_not_run_is_marked_and_ours_alone_comes_last(printed):
     ]
 
 
-def test_two_networks_under_one_seed_are_refused(printed):
-    with pytest.raises(UserError, match="two networks for pre-trained, msp, isun, seed 0"):
-        join(printed, [row("isun", 0.5), row("isun", 0.6, checkpoint_sha256="other")])
+def test_two_recipes_never_share_a_printed_row(printed):
+    rows = [row("isun", 0.5), row("isun", 0.6, seed=1, recipe='{"epochs": 4}')]
+    with pytest.raises(
+        UserError,
+        match="2 of ours for one row of a printed table: pre-trained, epochs 3 msp; pre-trained, epochs 4 msp",
+    ):
+        join(printed, rows)
+
+
+def test_seeds_are_paired_by_seed_and_a_cell_of_fewer_seeds_says_so(printed):
+    rows = [row("svhn", 0.1, seed=1), row("isun", 0.2), row("isun", 0.4, seed=1), row("svhn", 0.3)]
+    assert np.allclose(cells(join(printed, rows))["MSP", "average"].values, (25, 25))
+    text = as_markdown(join(printed, [*rows, row("isun", 0.6, seed=2)]))
+    assert "50.00 -> 40.00 ± 20.00 (-10.00)" in text and "40.00 -> 20.00 ± 14.14 (n=2) (-20.00)" in text
 
 
 def test_csv_has_all_digits_and_no_time_and_latex_every_cell(printed):

@@ -1,41 +1,65 @@
-"""Rows as a table: protocols apart, titles that say how a set was read."""
+"""Rows as a table: protocols apart, deviations with the number of seeds, intervals, LaTeX."""
+
+from result_rows import result_row
 
 from common.results.paper import join
-from common.results.tables import beside_paper, show, title
+from common.results.tables import beside_paper, latex, own_tables, show
 
-
-def row(method: str, auroc: float, protocol: str = "own", ood_set: str = "svhn", **changes) -> dict:
-    return {
-        "method": method, "scorer": "energy", "id_set": "cifar10", "ood_set": ood_set, "protocol": protocol, "fpr95": 0.5,
-        "auroc": auroc, "id_accuracy": 0.9, "checkpoint_sha256": "net", "backbone": "resnet18", "benchmark": "True", "seed": 0,
-    } | changes  # fmt: skip
-
-
-ROWS = [row("DFB +", 0.8), row("DFB +", 0.6, "via32"), row("DFB +", 0.7, "native", id_accuracy=0.3)]
+ROWS = [
+    result_row(method="DFB +", auroc=0.8),
+    result_row(method="DFB +", auroc=0.6, protocol="via32"),
+    result_row(method="DFB +", auroc=0.7, protocol="native", id_accuracy=0.3),
+]
 PRINTED = [
     {"id_set": "cifar10", "backbone": "resnet18", "printed": "DFB", "method": "DFB +", "scorer": "energy", "ood_set": "svhn",
      "metric": "auroc", "value": "81.00", "note": ""}
 ]  # fmt: skip
 
 
+def body(*rows, metrics=("auroc",)) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in show(rows, metrics).splitlines() if line[:1] == "|"
+    ][2:]
+
+
 def test_protocols_are_lines_of_their_own_and_never_a_mean():
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in show(ROWS, ["auroc"]).splitlines()[4:]]
-    assert lines == [
+    assert body(*ROWS) == [
         ["DFB +", "energy", "80.00", "80.00", "90.00"],
         ["DFB + (via32)", "energy", "60.00", "60.00", "90.00"],
         ["DFB + (native)", "energy", "70.00", "70.00", "30.00"],
     ]
 
 
+def test_a_deviation_says_how_many_seeds_and_recipes_never_share_one():
+    rows = [
+        result_row(seed=seed, auroc=value, id_accuracy=0.9 + seed / 100)
+        for seed, value in ((0, 0.7), (1, 0.8), (2, 0.9))
+    ]
+    other = result_row(seed=0, auroc=0.1, recipe='{"mu": 3}')
+    assert body(*rows, other) == [
+        ["LBF, mu 1", "energy", "80.00 ± 10.00 (n=3)", "80.00 ± 10.00 (n=3)", "91.00 ± 1.00 (n=3)"],
+        ["LBF, mu 3", "energy", "10.00", "10.00", "90.00"],
+    ]
+
+
+def test_intervals_stand_in_the_cells_of_one_seed():
+    ends = {"fpr95_low": "0.4", "fpr95_high": "0.6", "auroc_low": "0.7", "auroc_high": "0.8"}
+    row = result_row(**ends)
+    assert body(row, metrics=("fpr95", "auroc"))[0][2] == "50.00 [40.00, 60.00] / 75.00 [70.00, 80.00]"
+    assert "[" not in show([row, result_row(seed=1, **ends)])
+
+
 def test_only_the_networks_own_protocol_stands_beside_a_printed_number():
     assert beside_paper(ROWS, PRINTED, ["auroc"]).count("| DFB +") == 1
     assert " 80.00 |" in beside_paper(ROWS, PRINTED, ["auroc"]) and beside_paper(ROWS[1:], PRINTED, ["auroc"]) == ""
+    assert beside_paper([ROWS[0] | {"benchmark": "False"}], PRINTED, ["auroc"]) == "", "a part of the set"
     (table,) = join(PRINTED, ROWS, [("DFB + (via32)", "energy")])
     values = {line[:2]: table.cells[line, "svhn", "auroc"].values for line in table.rows}
     assert values == {("DFB", "DFB +"): (80.0,), ("ours only", "DFB + (via32)"): (60.0,)}
 
 
-def test_a_set_read_with_options_never_bears_the_plain_title():
-    assert title("svhn") == "SVHN" and title("svhn:n=10000") == "SVHN (n=10000)"
-    assert title("cifar10:encode=jpeg75") == "ID as jpeg75*" and title("shapes-backgrounds") == "shapes-backgrounds*"
-    assert title("shapes-noise:seed=1") == "shapes-noise:seed=1" and title("far") == "far"
+def test_own_tables_are_written_for_latex_too():
+    rows = [result_row(method="a_b & c", seed=seed) for seed in (0, 1)]
+    text = latex(own_tables(rows, ["auroc"]))
+    assert r"a\_b \& c & energy & 75.00 $\pm$ 0.00 (n=2) & 75.00 $\pm$ 0.00 (n=2) & 90.00 $\pm$ 0.00 (n=2) \\" in text
+    assert r"\begin{tabular}{llrrr}" in text and text.count(r"\\") == 2

@@ -13,6 +13,8 @@ from common.scoring.sets import (
     Scored,
     accuracy,
     check_repeats,
+    left_out,
+    may_lack,
     ood_names,
     save_scores,
     score_sets,
@@ -57,6 +59,37 @@ def test_redraws_give_the_intervals_of_the_same_scores():
     assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
 
 
+class Refuses:
+    """A scorer that cannot be fitted, or whose score gives no number."""
+
+    def __init__(self, late: bool):
+        self.late = late
+
+    def fit(self, train=None, head=None):
+        if not self.late:
+            raise UserError("rank 0")
+        return self.score
+
+    def score(self, features):
+        raise UserError("NaN for image 3")
+
+
+def test_a_score_that_cannot_be_computed_loses_only_itself():
+    early, late = Line("A", "early", "-"), Line("A", "late", "-")
+    scorers = {early: Refuses(False), LARGEST: SCORERS["maxlogit"], late: Refuses(True)}
+    refused = {}
+    scores = score_sets(SCORED, SCORED.fit(scorers, refused), refused=refused)
+    assert [row["scorer"] for row in scores.rows] == ["maxlogit"] * 2 and {name for _, name, _ in scores.raw} == {"maxlogit"}
+    assert left_out(refused) == "\nleft out: A early (rank 0)\nleft out: A late (NaN for image 3)" and left_out(None) == ""
+    with pytest.raises(UserError, match="rank 0"):
+        SCORED.fit(scorers)
+    with pytest.raises(UserError, match="NaN for image 3"):
+        score_sets(SCORED, {late: Refuses(True).fit()})
+    with pytest.raises(UserError, match="no score can be computed: rank 0"):
+        score_sets(SCORED, SCORED.fit({early: Refuses(False)}, refused := {}), refused=refused)
+    assert may_lack(["msp", "papers"]) == {} and may_lack(["msp"]) is None
+
+
 def test_too_few_redraws_are_refused():
     check_repeats(0), check_repeats(100)
     for repeats in (1, 99, -1):
@@ -74,7 +107,9 @@ def test_names_become_scorers_with_their_authors_settings():
         Line("M", "knn", "KNN(k=200)"): canonical("knn", "cifar100"), Line("M", "msp", "MSP()"): SCORERS["msp"]
     }  # fmt: skip
     assert scorer_names(["all"]) == list(ALL) and scorer_names(["papers"]) == list(PAPER_SCORERS)
-    assert scorer_names(["all", "msp"]) == ["all", "msp"]
+    assert scorer_names(["all", "msp"]) == list(ALL) and scorer_names(["msp", "knn:k=5"]) == ["msp", "knn:k=5"]
+    mixed = scorer_names(["all", "vim:D=16", "odin-dfb"])
+    assert mixed == [*("vim:D=16" if name == "vim" else name for name in ALL), "odin-dfb"]
 
 
 def test_shapes_have_ood_sets_of_their_own_and_others_must_be_named():
