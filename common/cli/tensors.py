@@ -48,9 +48,13 @@ def read_tensors(path: Path, what: str, *, mmap: bool = False) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except UserError:
         raise
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read ({in_short(error)}); it was left as it is") from error
     except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
-        if isinstance(error, (OSError, MemoryError)) or ("memory" in str(error) and is_whole(path)):
-            raise UserError(f"{path} cannot be read ({in_short(error)}); it was left as it is") from error
+        if "memory" in str(error) and is_whole(path):
+            raise UserError(f"{path} cannot be read ({in_short(error)}); it was left as it is") from MemoryError(
+                str(error)
+            )
         raise Damaged(f"{path} is not {what}: {_reason(error)}") from error
 
 
