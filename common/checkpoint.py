@@ -1,11 +1,13 @@
-"""Checkpoints: one file, complete at every moment, safe to open.
+"""Checkpoints: one file, complete at every moment, safe to open, and read as it was written or not at all.
 
 A checkpoint holds the network's name, its tensors, the objective's own, the recipe that made it, plain facts (FACTS: data digests, class
-names, ...) and, while training is under way, what a killed run needs to go on. It is written to a temporary file, flushed to disk and renamed, so that
-a half-written file never bears its name. Reading unpickles tensors and plain values only; a pickle that would run code is refused.
+names, ...), while training is under way what a killed run needs to go on, and a digest of each of these parts, compared by whoever reads it.
+It is written to a temporary file, flushed to disk and renamed, so that a half-written file never bears its name. Reading unpickles tensors and
+plain values only; a pickle that would run code is refused.
 """
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,19 @@ from common.backbones import build
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.files import write_atomically
+from common.cli.tensors import Damaged, is_whole, read_tensors
 
-FORMAT = "ood-backgrounds checkpoint 1"
+FORMAT = "ood-backgrounds checkpoint 2"
+OLDER = "ood-backgrounds checkpoint 1"  # without digests: the zip's own checksums are compared instead
+WHAT = "a whole, safe checkpoint"
 REQUIRED = object()
+PARTS: dict[str, type | tuple[type, ...]] = {
+    "format": str, "backbone": str, "classes": int, "output_stride": (int, type(None)), "weights": dict, "objective": dict, "recipe": dict,
+    "facts": dict, "training": (dict, type(None)), "sha256": dict,
+}  # fmt: skip
+LATER = ("output_stride", "objective", "sha256")  # parts that older files may lack
+DIGESTS = ("said", "objective", "training")  # beside "weights", whose digest other files name too
+SAID = ("format", "backbone", "classes", "output_stride", "recipe", "facts")  # all that is no tensor
 
 
 @dataclass(frozen=True)
@@ -76,12 +88,19 @@ def weights_digest(model: nn.Module) -> str:
 
     An output stride that is not the network's own counts too: the same weights then compute something else.
     """
-    stride = getattr(model, "output_stride", None)
+    return _weights_digest(model.state_dict(), getattr(model, "output_stride", None))
+
+
+def _weights_digest(weights: dict[str, Tensor], stride: int | None) -> str:
     sha = hashlib.sha256(b"" if stride is None else f"output_stride {stride}".encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        sha.update(_bytes(tensor))
     return sha.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def save(
@@ -89,7 +108,7 @@ def save(
     objective: dict[str, Tensor] | None = None, **facts: Any,
 ) -> None:  # fmt: skip
     """Write a checkpoint atomically. `recipe` and `facts` are plain values; `training` is None once training is finished; `objective` is
-    the state of the objective's own parameters and buffers."""
+    the state of the objective's own parameters and buffers. Raises TypeError for a value that is neither plain nor a tensor."""
     content = {
         "format": FORMAT,
         "backbone": model.name,
@@ -101,7 +120,36 @@ def save(
         "facts": facts,
         "training": None if training is None else _cpu(training),
     }
+    content["sha256"] = {part: _digest(content, part) for part in ("weights", *DIGESTS)}
     write_atomically(Path(path), lambda part: torch.save(content, part))
+
+
+def _digest(content: dict[str, Any], part: str) -> str:
+    if part == "weights":
+        return _weights_digest(content["weights"], content["output_stride"])
+    sha = hashlib.sha256()
+    _feed(sha, {name: content[name] for name in SAID} if part == "said" else content[part])
+    return sha.hexdigest()
+
+
+def _feed(sha: Any, value: Any) -> None:
+    """Types, lengths and contents of nested plain values and tensors, in their order."""
+    if isinstance(value, Tensor):
+        sha.update(f"{value.dtype} {tuple(value.shape)}:".encode())
+        sha.update(_bytes(value))
+    elif isinstance(value, dict):
+        sha.update(f"dict {len(value)}:".encode())
+        for key, item in value.items():
+            _feed(sha, key), _feed(sha, item)
+    elif isinstance(value, (list, tuple)):
+        sha.update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}:".encode())
+        for item in value:
+            _feed(sha, item)
+    elif value is None or isinstance(value, (bool, int, float, str)):
+        text = f"{value!r}".encode()
+        sha.update(f"{type(value).__name__} {len(text)}:".encode() + text)
+    else:
+        raise TypeError(f"a checkpoint holds tensors and plain values, got {type(value).__name__}")
 
 
 def _cpu(value: Any) -> Any:
@@ -115,25 +163,59 @@ def _cpu(value: Any) -> Any:
     return value
 
 
-def _read(path: Path | str, mmap: bool = False) -> dict[str, Any]:
+def _read(path: Path | str, parts: tuple[str, ...], mmap: bool = False) -> dict[str, Any]:
+    """All of a checkpoint, its form checked, and what it says and `parts` compared with their digests."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # torch raises many kinds: a cut zip, a foreign pickle, an unsafe global
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{path} is not a whole, safe checkpoint ({type(error).__name__}: {reason or 'the file is empty'})"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r})")
+    if (path / "checkpoint.pt").is_file():
+        raise UserError(f"{path} is the folder of a run; expected its checkpoint, {path / 'checkpoint.pt'}")
+    content = read_tensors(path, WHAT, mmap=mmap)
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, OLDER):
+        found = f", got {content['format']!r}" if isinstance(content, dict) and "format" in content else ""
+        raise Damaged(f"{path} is not a checkpoint of this suite (expected format {FORMAT!r}{found})")
+    _check_form(content, path)
+    if content["format"] == OLDER:
+        return _older(content, path, compare=not mmap)
+    finished = ("training",) if content["training"] is None else ()
+    for part in ("said", *finished, *parts):
+        if content["sha256"].get(part) != _digest(content, part):
+            what = "what it says" if part == "said" else f"its part {part!r}"
+            raise Damaged(f"{path} is damaged: {what} is not what was saved (the SHA-256 differs)")
     return content
+
+
+def _check_form(content: dict[str, Any], path: Path) -> None:
+    """Raise Damaged unless every part is there, of its kind, and nothing else."""
+    for name, kind in PARTS.items():
+        if name not in content and not (content["format"] == OLDER and name in LATER):
+            raise Damaged(f"{path} is not a whole checkpoint: its part {name!r} is missing")
+        if name in content and not isinstance(content[name], kind):
+            expected = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+            raise Damaged(f"{path}: its part {name!r} must be {expected}, got {type(content[name]).__name__}")
+    if other := [str(name) for name in content if name not in PARTS]:
+        raise Damaged(f"{path} holds parts that no checkpoint has: {', '.join(other)}")
+    for part in ("weights", "objective"):
+        for name, tensor in content.get(part, {}).items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise Damaged(f"{path}: {part} must be tensors by name, got {type(tensor).__name__} under {name!r}")
+
+
+def _older(content: dict[str, Any], path: Path, compare: bool) -> dict[str, Any]:
+    """A checkpoint from before there were digests, read with a word on stderr: training it took hours, and its zip has checksums."""
+    if compare:
+        if not is_whole(path):
+            raise Damaged(f"{path} is damaged: the checksums of the archive do not hold")
+        print(
+            f"{path} is older than the digests of weights: only the archive's own checksums vouch for it",
+            file=sys.stderr,
+        )
+    return {"output_stride": None, "objective": (content["training"] or {}).get("objective", {})} | content
 
 
 def read_facts(path: Path | str) -> dict[str, Any]:
     """What is said of a network, with "backbone", "recipe" and "finished"; its tensors are not read. Raises UserError as `load`."""
-    content = _read(path, mmap=True)
+    content = _read(path, (), mmap=True)
     finished = content["training"] is None
     return content["facts"] | {"backbone": content["backbone"], "recipe": content["recipe"], "finished": finished}
 
@@ -141,16 +223,35 @@ def read_facts(path: Path | str) -> dict[str, Any]:
 def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     """The network in eval mode on the CPU, and its facts: those given to `save`, with "recipe" and "finished".
 
-    Raises UserError for a file that is missing, cut short, unsafe, foreign, or whose tensors do not fit the network it names.
+    Raises UserError where nothing is there or it cannot be read, and Damaged, which is one too, for a file that is cut short, changed, unsafe
+    or foreign, or whose tensors do not fit the network it names.
     """
-    content = _read(path)
-    model = build(content["backbone"], content["classes"], output_stride=content.get("output_stride"))
+    content = _read(path, ("weights",))
     try:
-        model.load_state_dict(content["weights"])
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit {content['backbone']}: {str(error).splitlines()[-1].strip()}") from error
+        model = build(content["backbone"], content["classes"], output_stride=content["output_stride"])
+    except UserError as error:
+        raise UserError(f"{path} cannot be made a network: {error}") from error
+    _check_tensors(content["weights"], model, path)
+    model.load_state_dict(content["weights"])
     facts = {**content["facts"], "recipe": content["recipe"], "finished": content["training"] is None}
     return model.eval(), facts
+
+
+def _check_tensors(weights: dict[str, Tensor], model: Classifier, path: Path | str) -> None:
+    """Raise Damaged unless names, shapes and types are the network's."""
+    fits, said = model.state_dict(), f"{path} does not fit {model.name} with {model.classes} classes: "
+    missing, other = [n for n in fits if n not in weights], [n for n in weights if n not in fits]
+    if missing or other:
+        lacks = f"{len(missing)} tensors are missing, the first is {missing[0]}; " if missing else ""
+        raise Damaged(
+            said + (lacks + (f"{len(other)} have no place, the first is {other[0]}" if other else "")).rstrip("; ")
+        )
+    for name, tensor in weights.items():
+        ours = fits[name]
+        if tensor.shape != ours.shape or tensor.dtype != ours.dtype:
+            raise Damaged(
+                f"{said}{name} is {tensor.dtype} {tuple(tensor.shape)}, expected {ours.dtype} {tuple(ours.shape)}"
+            )
 
 
 def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
@@ -163,7 +264,7 @@ def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
 
 def load_training(path: Path | str) -> dict[str, Any]:
     """What a killed run needs to go on. Raises UserError where the run is finished (there is nothing to go on with)."""
-    content = _read(path)
+    content = _read(path, ("training",))
     if content["training"] is None:
         raise UserError(f"{path} is a finished run; there is no training to go on with")
     return content["training"]
@@ -171,7 +272,4 @@ def load_training(path: Path | str) -> dict[str, Any]:
 
 def load_objective_state(path: Path | str) -> dict[str, Tensor]:
     """What the objective owns (projection heads, prototypes, queues), finished or not: for its `load_state_dict`. Empty where it owns nothing."""
-    content = _read(path)
-    return content.get("objective") or (content["training"] or {}).get(
-        "objective", {}
-    )  # the latter: older, unfinished ones
+    return _read(path, ("objective",))["objective"]

@@ -27,6 +27,7 @@ from common.results.rows import read_rows
 from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, figure_files, plt, save
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
+from common.training.log import read_log
 from common.training.seeds import generator
 from lbf.loss import local_norms
 
@@ -140,11 +141,10 @@ def norm_histograms(runs: list[Run], sets: dict[str, Any]) -> tuple[plt.Figure, 
 
 def selection_logs(runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
     """What fine-tuning logged, epoch by epoch, of the runs that logged a selection."""
-    logs = {n.name: [json.loads(line) for line in (n.folder / "log.jsonl").read_text().splitlines()] for n in runs}
+    paths = {run.name: run.folder / "log.jsonl" for run in runs}
+    chosen = {name: path for name, path in paths.items() if "selected_share" in (read_log(path) or [{}])[0]}
     return {
-        name: [{key: line[key] for key in LOGGED} for line in lines]
-        for name, lines in logs.items()
-        if "selected_share" in lines[0]
+        name: [{key: line[key] for key in LOGGED} for line in read_log(path, LOGGED)] for name, path in chosen.items()
     }
 
 

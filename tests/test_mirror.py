@@ -31,7 +31,6 @@ ELSEWHERE = {
     "common/training/method.py": "common/objectives/test_registry.py",
     "common/training/objective.py": "common/training/test_engine.py",
     "common/training/placement.py": "common/data/test_masks.py",
-    "common/training/recipe.py": "common/training/test_engine.py",
     "common/training/start.py": "common/test_commands.py",
     "dfb/diagnostics.py": "dfb/test_commands.py",
     "dfb/evaluate.py": "dfb/test_commands.py",

@@ -21,6 +21,8 @@ from common.results.style import CYCLE, STYLES, plt
 from common.results.tables import average_cell, seeds_mean
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
+from common.training.log import read_log
+from common.training.recipe import read_recipe
 
 SHOWN = {"method": "method", "scorer": "score", "ood_set": "OOD set", "fpr95": "FPR95 %", "auroc": "AUROC %", "aupr_in": "AUPR-in %", "aupr_out": "AUPR-out %", "id_accuracy": "ID accuracy %", "n_id": "n ID", "n_ood": "n OOD", "seed": "seed"}  # fmt: skip
 FACTS = ("id_set", "backbone", "precision", "device", "commit", "versions", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "convention")  # fmt: skip
@@ -78,11 +80,7 @@ def shown(row: dict[str, str]) -> list[str]:
 
 def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
     """Loss and training accuracy by epoch, a line a run; None where no run has a log."""
-    logs = {
-        name: [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        for name, folder in zip(names, folders)
-        if (folder / "log.jsonl").is_file()
-    }
+    logs = {name: lines for name, folder in zip(names, folders) if (lines := read_log(folder / "log.jsonl"))}
     if not logs:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -128,7 +126,8 @@ def chosen(images: Any, scores: np.ndarray, rows: np.ndarray, inside: np.ndarray
 
 def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Recipe, data, hardware and digests of one run."""
-    recipe = (folder / "recipe.json").read_text() if (folder / "recipe.json").is_file() else rows[0]["recipe"]
+    path = folder / "recipe.json"
+    recipe = json.dumps(read_recipe(path), indent=1, sort_keys=True) if path.is_file() else rows[0]["recipe"]
     head = f"{rows[0]['method']}, {rows[0]['backbone']}, seed {rows[0]['seed']} ({folder.name})"
     return {"head": head, "facts": {key: rows[0][key] for key in FACTS}, "recipe": recipe}
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.cli.errors import UserError
 from common.cli.files import write_atomically
 from common.training.distributed import global_sum
 
@@ -35,6 +36,35 @@ class Log:
 
 def append_log(path: Path, epoch: int, line: dict[str, Any]) -> None:
     """Add an epoch's line; lines of this or later epochs, left by a run that was killed after them, are dropped."""
-    lines = path.read_text().splitlines() if path.exists() and epoch > 0 else []
-    lines = [text for text in lines if json.loads(text)["epoch"] < epoch] + [json.dumps(line)]
+    lines = [json.dumps(old) for old in (read_log(path) if epoch > 0 else []) if old["epoch"] < epoch] + [
+        json.dumps(line)
+    ]
     write_atomically(path, lambda part: part.write_text("\n".join(lines) + "\n"))
+
+
+def read_log(path: Path, needs: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The lines of a log, epoch by epoch; none where there is no log. Raises UserError that names the file and the line that is damaged, or
+    lacks one of `needs`."""
+    try:
+        texts = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", type(error).__name__)
+            raise UserError(f"{path}, line {number}: not a whole line of JSON ({reason})") from None
+        last = lines[-1]["epoch"] if lines else -1
+        epoch = line.get("epoch") if isinstance(line, dict) else None
+        if type(epoch) is not int or epoch <= last:
+            raise UserError(
+                f'{path}, line {number}: expected {{"epoch": a whole number above {last}, ...}}, got {text[:60]!r}'
+            )
+        if odd := [name for name, value in line.items() if not isinstance(value, (int, float, type(None)))]:
+            raise UserError(f"{path}, line {number}: {odd[0]} must be a number or null, got {line[odd[0]]!r}")
+        if lost := [name for name in needs if name not in line]:
+            raise UserError(f"{path}, line {number}: lacks {lost[0]}; it has: {', '.join(line)}")
+        lines.append(line)
+    return lines

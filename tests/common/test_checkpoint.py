@@ -1,20 +1,42 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 from common.backbones import build
 from common.checkpoint import (
     FACTS,
+    OLDER,
+    PARTS,
     check_facts,
     load,
     load_finished,
     load_objective_state,
     load_training,
+    read_facts,
     save,
     weights_digest,
 )
 from common.cli.errors import UserError
+
+
+def changed(path, change):
+    """The file with its content as `change` leaves it."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def older(path, *without):
+    """The file as it was written before checkpoints had digests."""
+
+    def change(content):
+        content["format"] = OLDER
+        for name in ("sha256", *without):
+            del content[name]
+
+    changed(path, change)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +107,7 @@ def test_a_foreign_file_and_another_architecture_are_refused(tmp_path, model):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, model):
     save(tmp_path / "c.pt", model, recipe={"n": 1})
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="tensors and plain values, got function"):
         save(tmp_path / "c.pt", model, recipe={"n": lambda: None})
     assert load(tmp_path / "c.pt")[1]["recipe"] == {"n": 1} and [p.name for p in tmp_path.iterdir()] == ["c.pt"]
 
@@ -129,7 +151,144 @@ def test_what_the_objective_owns_is_there_while_training_and_after(tmp_path, mod
 
 def test_the_objectives_state_of_an_older_unfinished_checkpoint_is_found(tmp_path, model):
     save(tmp_path / "c.pt", model, recipe={}, training={"step": 3, "objective": {"seen": torch.ones(2)}})
-    content = torch.load(tmp_path / "c.pt", weights_only=True)
-    del content["objective"]
-    torch.save(content, tmp_path / "c.pt")
+    older(tmp_path / "c.pt", "objective")
     assert load_objective_state(tmp_path / "c.pt")["seen"].tolist() == [1, 1]
+
+
+# --- damage ------------------------------------------------------------------------------------------------------------------------------
+
+
+def flip(path, at, bit=0x40):
+    content = bytearray(path.read_bytes())
+    content[at] ^= bit
+    path.write_bytes(content)
+
+
+def place_of(path, tensor):
+    """Where a tensor's bytes lie in the file."""
+    return path.read_bytes().index(tensor.numpy().tobytes()[:400])
+
+
+def test_one_flipped_bit_of_a_weight_of_training_or_of_a_fact_is_refused(tmp_path, model):
+    path, momentum = tmp_path / "c.pt", torch.rand(200)
+    for what, reader in ((model.body.layer3.conv2.weight.detach(), load), (momentum, load_training)):
+        save(path, model, recipe={}, training={"momentum": momentum}, **WHOLE)
+        flip(path, place_of(path, what) + 3)
+        with pytest.raises(UserError, match=r"c\.pt is damaged: its part '(weights|training)' is not what was saved"):
+            reader(path)
+    save(path, model, recipe={}, **WHOLE)
+    flip(path, path.read_bytes().index(b"shapes"), 1)
+    for reader in (load, read_facts, load_objective_state):
+        with pytest.raises(UserError, match=r"c\.pt is damaged: what it says is not what was saved"):
+            reader(path)
+
+
+def test_an_older_checkpoint_is_read_with_a_word_and_its_archives_checksums_are_compared(tmp_path, model, capsys):
+    path = tmp_path / "c.pt"
+    save(path, model, recipe={}, **WHOLE)
+    older(path)
+    again, facts = load_finished(path)
+    assert weights_digest(again) == weights_digest(model) and facts["method"] == "LBF"
+    assert "c.pt is older than the digests of weights" in capsys.readouterr().err
+    flip(path, place_of(path, model.body.layer3.conv2.weight.detach()) + 3)
+    with pytest.raises(UserError, match=r"c\.pt is damaged: the checksums of the archive do not hold"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_is_missing_or_of_another_kind_is_named(tmp_path, model, name):
+    path = tmp_path / "c.pt"
+    save(path, model, recipe={}, **WHOLE)
+    changed(path, lambda content: content.update({name: 1.5}))
+    with pytest.raises(
+        UserError, match=rf"part '{name}' must be .*, got float" if name != "format" else "expected format"
+    ):
+        load(path)
+    changed(path, lambda content: content.pop(name))
+    for reader in (load, read_facts):
+        with pytest.raises(UserError, match=rf"part '{name}' is missing" if name != "format" else "expected format"):
+            reader(path)
+
+
+def test_an_edited_checkpoint_is_refused(tmp_path, model):
+    def said(change):
+        save(tmp_path / "c.pt", model, recipe={"lr": 0.1}, training={"step": 1}, **WHOLE)
+        changed(tmp_path / "c.pt", change)
+        with pytest.raises(UserError) as error:
+            load(tmp_path / "c.pt")
+        return str(error.value).removeprefix(f"{tmp_path / 'c.pt'} ")
+
+    changed_said = "is damaged: what it says is not what was saved (the SHA-256 differs)"
+    assert said(lambda c: c["recipe"].update(lr=0.2)) == changed_said
+    assert said(lambda c: c["facts"].update(classes=["b", "a"])) == changed_said
+    assert said(lambda c: c.update(output_stride=8)) == changed_said
+    assert said(lambda c: c.update(training=None)).startswith("is damaged: its part 'training'")
+    assert said(lambda c: c.update(more=1)) == "holds parts that no checkpoint has: more"
+    assert said(lambda c: c["weights"].update(x="text")).endswith("weights must be tensors by name, got str under 'x'")
+
+
+def test_tensors_that_do_not_fit_the_network_are_named(tmp_path, model):
+    def said(change):
+        save(tmp_path / "c.pt", model, recipe={}, **WHOLE)
+        older(tmp_path / "c.pt")
+        changed(tmp_path / "c.pt", lambda content: change(content["weights"]))
+        with pytest.raises(UserError, match="does not fit resnet8 with 4 classes: ") as error:
+            load(tmp_path / "c.pt")
+        return str(error.value).partition("classes: ")[2]
+
+    head = torch.zeros(5, 128)
+    assert (
+        said(lambda w: w.update({"head.weight": head}))
+        == "head.weight is torch.float32 (5, 128), expected torch.float32 (4, 128)"
+    )
+    assert said(lambda w: w.update({"head.bias": torch.zeros(4).double()})).startswith(
+        "head.bias is torch.float64 (4,), expected torch.float32"
+    )
+    assert said(lambda w: w.pop("head.bias")) == "1 tensors are missing, the first is head.bias"
+    assert said(lambda w: w.update({"tail": head})) == "1 have no place, the first is tail"
+
+
+def test_a_folder_a_run_an_empty_file_and_another_class_are_named(tmp_path, model):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="run is a folder; expected a whole, safe checkpoint"):
+        load(tmp_path / "run")
+    save(tmp_path / "run/checkpoint.pt", model, recipe={})
+    with pytest.raises(UserError, match="run is the folder of a run; expected its checkpoint, .*run/checkpoint.pt"):
+        load(tmp_path / "run")
+    (tmp_path / "c.pt").touch()
+    with pytest.raises(UserError, match="c.pt is not a whole, safe checkpoint: the file is empty"):
+        load(tmp_path / "c.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "c.pt")
+    with pytest.raises(
+        UserError, match="c.pt is not a whole, safe checkpoint: it holds a torch.nn.modules.linear.Linear, which is not"
+    ):
+        load(tmp_path / "c.pt")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path, model, monkeypatch):
+    save(tmp_path / "c.pt", model, recipe={})
+
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", broken)
+    with pytest.raises(UserError, match=r"c\.pt cannot be read \(\[Errno 5\] Input/output error\)") as error:
+        load(tmp_path / "c.pt")
+    assert type(error.value) is UserError
+
+
+def test_random_damage_is_refused_in_one_line_or_changes_nothing(tmp_path, model):
+    path = tmp_path / "c.pt"
+    save(path, model, recipe={"lr": 0.1}, **WHOLE)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for k in range(60):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged if k % 4 else damaged[: rng.integers(len(whole))])
+        try:
+            again, facts = load_finished(path)
+            assert weights_digest(again) == weights_digest(model) and facts["recipe"] == {"lr": 0.1}
+        except UserError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert refused > 50

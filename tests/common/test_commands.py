@@ -3,6 +3,7 @@
 import csv
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -213,8 +214,6 @@ def test_help_names_every_value(module, typed):
 
 
 def own_file(path, **changes):
-    import numpy as np
-
     rng = np.random.default_rng(0)
     arrays = {
         "head_weight": rng.normal(size=(4, 16)),
@@ -257,8 +256,6 @@ def test_own_features_are_scored_once_and_again_when_they_change(typed, tmp_path
 
 
 def test_own_features_that_do_not_fit_are_named(typed, tmp_path):
-    import numpy as np
-
     def said(**changes):
         return typed(
             evaluate,
@@ -308,6 +305,24 @@ def test_two_detectors_are_compared_on_the_same_images(trained, typed):
     assert code == 0 and out.count("+0.00 to +0.00") == 8
     refused(typed(compare, f"{files[0]}:magic", f"{files[1]}:msp"), "unknown scorer of", "'magic'; known: msp")
     refused(typed(compare, "none.npz:msp", f"{files[1]}:msp"), "expected FILE.npz:SCORER")
+
+
+def test_saved_scores_that_are_damaged_or_not_scores_are_named(typed, tmp_path):
+    path = tmp_path / "s.npz"
+
+    def said(**arrays):
+        np.savez(path, **arrays)
+        return typed(compare, f"{path}:msp", f"{path}:msp", "--repeats", 100)
+
+    some = np.arange(9.0)
+    code, out, _ = said(**{"msp/id": some, "msp/folder:/a/b": some[:5]})
+    assert code == 0 and "| folder:/a/b |" in out
+    refused(said(**{"msp/x": some}), "s.npz holds no scores of the ID test set (msp/id); it has: x")
+    refused(said(**{"msp/id": some, "msp/x": np.array([1, np.nan])}), "s.npz: msp/x holds 1 values that are NaN")
+    refused(said(**{"msp/id": some, "msp/x": np.ones((3, 2))}), "s.npz: msp/x must be one number an image, got float64")
+    said(**{"msp/id": some, "msp/x": some})
+    path.write_bytes(path.read_bytes()[:200])
+    refused(typed(compare, f"{path}:msp", f"{path}:msp"), "s.npz is not a file of --save-scores: cut short")
 
 
 def test_a_folder_of_images_is_trained_on_and_scored_as_it_streams(typed, tmp_path):

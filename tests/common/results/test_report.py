@@ -15,6 +15,7 @@ import torch
 from common.backbones import build
 from common.checkpoint import save
 from common.cli.errors import command
+from common.cli.files import write_json
 from common.data import load
 from common.report import main
 from common.results.report import chosen
@@ -117,6 +118,8 @@ def test_the_page_is_made_once_and_again_when_a_run_a_figure_or_a_flag_changes(r
     assert made() and not made()
     (folder / "figures").mkdir()
     (folder / "figures/a.png").write_bytes(b"a figure")
+    assert made() and not made()
+    write_json(folder / "recipe.json", {"recipe": {"lr": 0.1}, "seed": 0, "objective": "LBF", "data": "d"})
     assert made() and not made()
     for name in ("results.csv", "recipe.json", "checkpoint.pt"):
         shutil.copy(run / "checkpoint.pt", folder / "checkpoint.pt")
