@@ -214,10 +214,11 @@ def _older(content: dict[str, Any], path: Path, compare: bool) -> dict[str, Any]
 
 
 def read_facts(path: Path | str) -> dict[str, Any]:
-    """What is said of a network, with "backbone", "recipe" and "finished"; its tensors are not read. Raises UserError as `load`."""
+    """What is said of a network, with "backbone", "recipe", "finished" and "weights_sha256" ("" in older files); its tensors are not read.
+    Raises UserError as `load`."""
     content = _read(path, (), mmap=True)
-    finished = content["training"] is None
-    return content["facts"] | {"backbone": content["backbone"], "recipe": content["recipe"], "finished": finished}
+    found = {"backbone": content["backbone"], "recipe": content["recipe"], "finished": content["training"] is None}
+    return content["facts"] | found | {"weights_sha256": content.get("sha256", {}).get("weights", "")}
 
 
 def load(path: Path | str) -> tuple[Classifier, dict[str, Any]]:

@@ -20,7 +20,9 @@ from common.cli.device import pick_device
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
 from common.cli.steps import add_step_arguments, making
+from common.metrics import check_repeats
 from common.results import tables
+from common.results.columns import formula, text
 from common.results.rows import merge_rows
 from common.scoring import own_arrays
 from common.scoring.network import Inference, Network
@@ -28,7 +30,6 @@ from common.scoring.sets import (
     NEVER_DONE,
     IsDone,
     Scores,
-    check_repeats,
     left_out,
     may_lack,
     ood_names,
@@ -89,6 +90,8 @@ def main() -> None:
     check_repeats(arguments.bootstrap)
     if (arguments.checkpoint is None) == (arguments.features is None):
         raise UserError("give a checkpoint, or --features FILE, and not both")
+    if arguments.method is not None and (wants := text(arguments.method) or formula(arguments.method)):
+        raise UserError(f"--method must be {wants}, got {arguments.method!r}")
     idle = [name for name in OF_IMAGES if getattr(arguments, name) != made.get_default(name)]
     if arguments.features and idle:
         raise UserError(f"--{idle[0].replace('_', '-')} says how images pass; with --features no image does")

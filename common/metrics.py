@@ -199,6 +199,12 @@ def _check_repeats(repeats: int) -> None:
         raise UserError(f"repeats must be >= 1, got {repeats}")
 
 
+def check_repeats(repeats: int, flag: str = "bootstrap") -> None:
+    """Raise UserError for a number of redraws that says nothing of a 95 % interval; 0 asks for none."""
+    if repeats and repeats < 100:
+        raise UserError(f"{flag} must be 0 or >= 100, got {repeats}")
+
+
 def bootstrap(
     id_scores: np.ndarray, ood_scores: np.ndarray, metric: Metric = auroc, repeats: int = 1000, seed: int = 0
 ) -> tuple[float, float]:

@@ -13,11 +13,24 @@ from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
-from common.results import paper
+from common.metrics import check_repeats
+from common.results import differences, paper
+from common.results.differences import read_scores
 from common.results.rows import read_rows
-from common.results.tables import METRICS, beside_paper, read_paper, show
+from common.results.stale import stale
+from common.results.tables import (
+    METRICS,
+    Printable,
+    beside_paper,
+    caption,
+    latex,
+    markdown,
+    own_tables,
+    read_paper,
+    show,
+)
 
-VERSION = 1  # raised when the same rows give other text
+VERSION = 2  # raised when the same rows give other text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,27 +61,37 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--csv", type=Path, default=None, metavar="FILE", help="with a printed table: one line a cell, all digits"
     )
-    made.add_argument(
-        "--latex", type=Path, default=None, metavar="FILE", help="for \\input in LaTeX"
-    )
+    made.add_argument("--latex", type=Path, default=None, metavar="FILE", help="for \\input in LaTeX")
+    flags.add_paired_argument(made)
     add_step_arguments(made)
     return made
 
 
-def own_table(rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]]) -> str:
-    """Our rows, and beside them the printed cells that we have too."""
-    text = show(rows, metrics)
+def own_table(
+    rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]], gains: dict[str, Printable]
+) -> tuple[str, str, str]:
+    """Our rows, what methods gain over their controls, and the printed cells that we have too; as Markdown and LaTeX."""
+    own = {caption(name, metrics): table for name, table in own_tables(rows, metrics).items()}
     beside = beside_paper(rows, printed, metrics) if printed else ""
-    return f"{text}\n\n{beside}" if beside else text
+    return "\n\n".join(filter(None, [show(rows, metrics), *in_words(gains), beside])), "", latex(own | gains)
+
+
+def in_words(tables: dict[str, Printable]) -> list[str]:
+    return [f"{words}\n\n{markdown(*table)}" for words, table in tables.items()]
 
 
 def printed_table(
-    rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]], extra: list[tuple[str, ...]]
+    rows: list[dict[str, str]],
+    metrics: list[str],
+    printed: list[dict[str, str]],
+    gains: dict[str, Printable],
+    extra: list[tuple[str, ...]],
 ) -> tuple[str, str, str]:
-    """A printed table with ours in it as Markdown, CSV and LaTeX; in the Markdown also our own rows where some have no place there."""
+    """A printed table with ours in it as Markdown, CSV and LaTeX; in the Markdown also what methods gain, and our own rows where some have no place
+    there."""
     found = paper.join(printed, rows, extra)
     said = paper.left_out(found, rows)
-    text = f"{paper.as_markdown(found)}\n\n{paper.trained_as(rows)}"
+    text = "\n\n".join([paper.as_markdown(found), paper.trained_as(rows), *in_words(gains)])
     if said:
         text += f"\n\n{said}\n\nAll rows of ours:\n\n{show(rows, metrics)}"
     return text, paper.as_csv(found), paper.as_latex(found)
@@ -76,29 +99,39 @@ def printed_table(
 
 def main() -> None:
     arguments = parser().parse_args()
-    source, outputs = arguments.paper, [arguments.out, arguments.csv, arguments.latex]
+    source, outputs, metrics = arguments.paper, [arguments.out, arguments.csv, arguments.latex], arguments.metrics
     whole = source is not None and not source.is_dir()
     if not whole and (arguments.csv or arguments.extra):
         raise UserError("--csv and --extra need --paper with a printed table")
+    check_repeats(arguments.paired, "paired")
     extra = [tuple(word.rsplit("/", 1)) for word in arguments.extra]
     if any(len(pair) != 2 for pair in extra):
         raise UserError(f"extra must be METHOD/SCORER, got {' '.join(arguments.extra)}")
     written = [path for path in outputs if path]
     with making(written, arguments.results, expect=arguments.expect, wait_s=arguments.wait) as step:
-        rows = read_rows(arguments.results)
+        rows, warnings = read_rows(arguments.results), list(filter(None, map(stale, arguments.results)))
         printed = paper.read_printed(source) if whole else read_paper(source) if source else []
-        made_of = {"rows": digest(rows), "printed": digest(printed), "metrics": arguments.metrics, "extra": extra}
+        raw = read_scores(arguments.results) if arguments.paired else {}
+        made_of = {
+            "rows": digest(rows),
+            "printed": digest(printed),
+            "metrics": metrics,
+            "extra": extra,
+            "stale": warnings,
+        }
+        made_of |= {"paired": arguments.paired, "raw": len(raw)}
         if step.is_done({"command": "common.tables", "version": VERSION, "whole": whole} | made_of):
             return
+        held = differences.differences(rows, raw, metrics, arguments.paired)
+        gains = {differences.caption(name, table, metrics, arguments.paired): table for name, table in held.items()}
         texts = (
-            printed_table(rows, arguments.metrics, printed, extra)
-            if whole
-            else (own_table(rows, arguments.metrics, printed),)
+            printed_table(rows, metrics, printed, gains, extra) if whole else own_table(rows, metrics, printed, gains)
         )
-        for path, text in zip(outputs, (texts[0] + "\n", *texts[1:])):
+        text = "\n\n".join([*warnings, texts[0]])
+        for path, content in zip(outputs, (text + "\n", *texts[1:])):
             if path:
-                write_atomically(path, lambda part, text=text: part.write_text(text))
-        step.say(texts[0])
+                write_atomically(path, lambda part, content=content: part.write_text(content))
+        step.say(text)
     for path in written:
         print(f"written: {path}", file=sys.stderr)
 

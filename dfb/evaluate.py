@@ -29,22 +29,14 @@ from common.cli.files import read_json, write_json
 from common.cli.recipes import add_arguments, from_arguments
 from common.cli.steps import add_step_arguments, making
 from common.data.transforms import Transform, transform_from_facts
+from common.metrics import check_repeats
 from common.results import tables
 from common.results.columns import OWN
 from common.results.rows import merge_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
 from common.scoring.network import Inference, Network
-from common.scoring.sets import (
-    Line,
-    Scores,
-    check_repeats,
-    ood_names,
-    save_scores,
-    score_sets,
-    scorer_lines,
-    scorer_names,
-)
+from common.scoring.sets import Line, Scores, ood_names, save_scores, score_sets, scorer_lines, scorer_names
 from common.training import distributed
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer

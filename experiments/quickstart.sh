@@ -42,5 +42,5 @@ if [ "$set" = shapes ]; then
   run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures"
   run python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
 fi
-run python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --out "$out/table.md"
-run python -m common.report "$out"/{pretrained,control,lbf} --out "$out/report.html" --limit 500 --cache "$out/features"
+run python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --paired 1000 --out "$out/table.md"
+run python -m common.report "$out"/{pretrained,control,lbf} --paired 1000 --out "$out/report.html" --limit 500 --cache "$out/features"

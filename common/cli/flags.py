@@ -108,6 +108,11 @@ def add_limit_argument(parser: argparse.ArgumentParser, limit: int | None = None
     parser.add_argument("--limit", type=int, default=limit, metavar="N", help=said)
 
 
+def add_paired_argument(parser: argparse.ArgumentParser) -> None:
+    said = "95%% intervals of the differences to the control from N redraws of the images, where raw scores lie beside the results [none]"
+    parser.add_argument("--paired", type=int, default=0, metavar="N", help=said)
+
+
 def add_results_arguments(parser: argparse.ArgumentParser) -> None:
     """Where rows and raw scores go."""
     parser.add_argument(

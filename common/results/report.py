@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 
 from common import checkpoint
+from common.cli.errors import UserError
 from common.results.columns import OWN
+from common.results.differences import caption, differences, read_scores
 from common.results.lines import lines_of, set_title
 from common.results.rows import method_of, read_rows
+from common.results.stale import stale
 from common.results.style import CYCLE, STYLES, plt
-from common.results.tables import average_cell, seeds_mean
+from common.results.tables import Printable, average_cell, seeds_mean
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 from common.training.log import read_log
@@ -71,11 +74,16 @@ def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:
 
 
 def shown(row: dict[str, str]) -> list[str]:
-    """A row as the page's table has it: numbers in percent with two decimals."""
-    return [
-        f"{100 * float(row[key]):.2f}" if name.endswith("%") else set_title(row[key]) if key == "ood_set" else row[key]
-        for key, name in SHOWN.items()
-    ]
+    """A row as the page's table has it: numbers in percent with two decimals, with their 95 % intervals where evaluation drew them."""
+    return [_text(row, key, name) for key, name in SHOWN.items()]
+
+
+def _text(row: dict[str, str], key: str, name: str) -> str:
+    if not name.endswith("%"):
+        return set_title(row[key]) if key == "ood_set" else row[key]
+    low, high = (row.get(f"{key}_{end}") for end in ("low", "high"))
+    interval = f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if low and high else ""
+    return f"{100 * float(row[key]):.2f}{interval}"
 
 
 def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:
@@ -140,13 +148,24 @@ def figure_files(folders: Sequence[Path]) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.png"))]
 
 
-def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
+def gains(paths: Sequence[Path], rows: Sequence[dict[str, str]], repeats: int) -> list[tuple[str, Printable]]:
+    """What methods gain over their controls, tables by caption."""
+    metrics, raw = ("fpr95", "auroc"), read_scores(paths) if repeats else {}
+    found = differences(rows, raw, metrics, repeats)
+    return [(caption(name, table, metrics, repeats), table) for name, table in found.items()]
+
+
+def page(folders: Sequence[Path], scorer: str, how: Inference, repeats: int = 0) -> str:
     """The page of scored runs; `report.html` beside this file says what stands where, and escapes every word.
 
-    `scorer` is that of the gallery, "none" leaves it out.
+    `scorer` is that of the gallery, "none" leaves it out; `repeats`: redraws for the intervals of differences. Raises UserError for rows that are not of
+    the network beside them.
     """
-    by_run = [read_rows([folder / "results.csv"]) for folder in folders]
-    rows = [row | {"method": method_of(row), "protocol": OWN} for found in by_run for row in found]
+    paths = [folder / "results.csv" for folder in folders]
+    if said := next(filter(None, map(stale, paths)), ""):
+        raise UserError(said)
+    by_run, every = [read_rows([path]) for path in paths], read_rows(paths)
+    rows = [row | {"method": method_of(row), "protocol": OWN} for row in every]
     names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
     titles = {set_title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
     curve = curves(folders, names)
@@ -158,7 +177,7 @@ def page(folders: Sequence[Path], scorer: str, how: Inference) -> str:
     environment.filters |= {"data_uri": data_uri, "png": png}
     return environment.get_template("report.html").render(
         id_sets=[set_title(name) for name in _each(rows, "id_set")], convention=rows[0]["convention"],
-        stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(rows), columns=list(SHOWN.values()),
+        stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(every), gains=gains(paths, every, repeats), columns=list(SHOWN.values()),
         rows=[shown(row) for row in rows], runs=[run_details(*pair) for pair in zip(folders, by_run)], curve=curve,
         figures=[(path.stem.replace("_", " "), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,
         scorer=scorer, limit=how.limit,

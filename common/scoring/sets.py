@@ -109,11 +109,6 @@ def intervals(id_scores: np.ndarray, scores: np.ndarray, repeats: int) -> dict[s
     return dict(zip(INTERVALS, (end for interval in found for end in interval), strict=True))
 
 
-def check_repeats(repeats: int) -> None:
-    if repeats and repeats < 100:
-        raise UserError(f"bootstrap must be 0 or >= 100, got {repeats}")
-
-
 def accuracy(features: Features, classes: int) -> float:
     """Share of images whose largest of the first `classes` logits is their label's; NaN without labels."""
     if features.labels is None:

@@ -1,18 +1,20 @@
 """Sets times scores gives rows, by hand."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from common.cli.errors import UserError
-from common.metrics import auroc, bootstrap, fpr_at_tpr
+from common.metrics import auroc, bootstrap, check_repeats, fpr_at_tpr
 from common.scorers import ALL, SCORERS, canonical
 from common.scorers.arrays import Features, Head
+from common.scorers.base import Scorer
 from common.scoring.sets import (
     PAPER_SCORERS,
     Line,
     Scored,
     accuracy,
-    check_repeats,
     left_out,
     may_lack,
     ood_names,
@@ -59,11 +61,11 @@ def test_redraws_give_the_intervals_of_the_same_scores():
     assert row["auroc_low"] < row["auroc"] < row["auroc_high"]
 
 
-class Refuses:
+@dataclass(frozen=True)
+class Refuses(Scorer):
     """A scorer that cannot be fitted, or whose score gives no number."""
 
-    def __init__(self, late: bool):
-        self.late = late
+    late: bool = False
 
     def fit(self, train=None, head=None):
         if not self.late:
@@ -79,8 +81,12 @@ def test_a_score_that_cannot_be_computed_loses_only_itself():
     scorers = {early: Refuses(False), LARGEST: SCORERS["maxlogit"], late: Refuses(True)}
     refused = {}
     scores = score_sets(SCORED, SCORED.fit(scorers, refused), refused=refused)
-    assert [row["scorer"] for row in scores.rows] == ["maxlogit"] * 2 and {name for _, name, _ in scores.raw} == {"maxlogit"}
-    assert left_out(refused) == "\nleft out: A early (rank 0)\nleft out: A late (NaN for image 3)" and left_out(None) == ""
+    assert [row["scorer"] for row in scores.rows] == ["maxlogit"] * 2 and {name for _, name, _ in scores.raw} == {
+        "maxlogit"
+    }
+    assert (
+        left_out(refused) == "\nleft out: A early (rank 0)\nleft out: A late (NaN for image 3)" and left_out(None) == ""
+    )
     with pytest.raises(UserError, match="rank 0"):
         SCORED.fit(scorers)
     with pytest.raises(UserError, match="NaN for image 3"):

@@ -1,0 +1,107 @@
+"""What a method gains over its control on the same images: paired by seed, with an interval where evaluation kept the raw scores."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.cli.arrays import read_npz
+from common.cli.errors import UserError
+from common.metrics import Metric, auroc, fpr_at_tpr, paired_difference
+from common.results.columns import key
+from common.results.lines import Column, Line, lines_of
+from common.results.rows import method_of, read_rows
+from common.results.tables import METRICS, Printable, of_seeds
+
+CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
+NOT_HELD = (*CONTROLS, "pre-trained")
+REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
+Raw = dict[
+    tuple, tuple[np.ndarray, np.ndarray]
+]  # by identity and seed of a row: scores of the ID test set and of the OOD set
+
+
+def scores_file(results: Path) -> Path:
+    """Where evaluation keeps the raw scores of a file of results."""
+    return results.with_suffix(".npz")
+
+
+def read_scores(paths: Iterable[Path]) -> Raw:
+    """The raw scores that lie beside files of results. Raises UserError where they are not what the rows were made of."""
+    found: Raw = {}
+    for path in filter(lambda path: scores_file(path).is_file(), paths):
+        arrays = read_npz(scores_file(path), "a file of raw scores")
+        for row in read_rows([path]):
+            names = (row["scorer"], f"{row['method']}/{row['scorer']}")
+            pair = next(
+                ((arrays[f"{n}/id"], arrays[s]) for n in names if (s := f"{n}/{row['ood_set']}") in arrays), None
+            )
+            if pair is None:
+                continue
+            if auroc(*pair) != float(row["auroc"]):
+                said = f"{row['method']} {row['scorer']} on {row['ood_set']}"
+                raise UserError(
+                    f"{scores_file(path)} is not of the rows of {path.name}: {said} has AUROC {auroc(*pair)}, not {row['auroc']}; score again"
+                )
+            found[place_of(row)] = pair
+    return found
+
+
+def place_of(row: dict[str, Any]) -> tuple:
+    return (*key(row), str(row["seed"]))
+
+
+def differences(
+    rows: Sequence[dict[str, Any]], raw: Raw, metrics: Sequence[str], repeats: int = 0
+) -> dict[str, Printable]:
+    """By ID set a table of method minus control, in points; without those of which no method has a control on the same images with the same score.
+
+    Of one seed with the 95 % interval of `repeats` redraws of the images (FPR95 and AUROC); of several mean ± std of the seeds' differences.
+    """
+    found = {}
+    for id_set in dict.fromkeys(row["id_set"] for row in rows):
+        columns, lines = lines_of([row for row in rows if row["id_set"] == id_set])
+        body = []
+        for line in lines:
+            if (control := control_of(line, lines)) is not None:
+                cells = [_cell(line, control, column, raw, metrics, repeats) for column in columns]
+                body.append([f"{line.method} - {control.method}", line.scorer, *cells])
+        if body:
+            found[id_set] = ["difference", "score", *(column.title for column in columns)], body
+    return found
+
+
+def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int) -> str:
+    with_interval = any("[" in cell for line in table[1] for cell in line[2:])
+    interval = f" [95 % interval of {repeats} redraws of the images]" if with_interval else ""
+    return f"ID {id_set}; difference on the same images, {' / '.join(METRICS[m] for m in metrics)} in points{interval}"
+
+
+def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
+    if method_of(_any(line)) in NOT_HELD:
+        return None
+    of_score = [other for other in lines if other.scorer == line.scorer and other.cells.keys() & line.cells.keys()]
+    found = (other for name in CONTROLS for other in of_score if method_of(_any(other)) == name)
+    return next(found, None)
+
+
+def _any(line: Line) -> dict[str, Any]:
+    return next(row for rows in line.cells.values() for row in rows.values())
+
+
+def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:
+    ours, theirs = line.cells.get(column, {}), control.cells.get(column, {})
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return "-"
+    texts = []
+    for metric in metrics:
+        values = [100 * (float(ours[seed][metric]) - float(theirs[seed][metric])) for seed in seeds]
+        said = f"{np.mean(values):+.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+        pair = [raw.get(place_of(rows[seeds[0]])) for rows in (ours, theirs)]
+        if repeats and len(seeds) == 1 and metric in REDRAWN and None not in pair:
+            found = paired_difference(*pair, REDRAWN[metric], repeats)
+            said += f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
+        texts.append(said)
+    return " / ".join(texts) + of_seeds(len(seeds))

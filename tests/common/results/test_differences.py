@@ -1,0 +1,85 @@
+"""A method against its control: the same images, the same seed, the same score."""
+
+import numpy as np
+import pytest
+from result_rows import result_row, write_rows
+
+from common.cli.errors import UserError
+from common.metrics import auroc, fpr_at_tpr, paired_difference, summary
+from common.results.differences import caption, differences, read_scores
+from common.results.rows import read_rows
+
+METRICS = ("fpr95", "auroc")
+
+
+def body(rows, raw=None, repeats=0) -> list[list[str]]:
+    return [line for _, lines in differences(rows, raw or {}, METRICS, repeats).values() for line in lines]
+
+
+def test_seeds_are_paired_by_seed_and_the_control_comes_before_vanilla():
+    values = {
+        ("LBF", 0): 0.9,
+        ("LBF", 1): 0.5,
+        ("control", 1): 0.4,
+        ("control", 0): 0.6,
+        ("LBF", 2): 0.1,
+        ("pre-trained", 0): 0.1,
+        ("vanilla", 0): 0.2,
+    }
+    rows = [result_row(method=method, seed=seed, auroc=value) for (method, seed), value in values.items()]
+    assert body(rows) == [["LBF - control", "energy", "+0.00 ± 0.00 / +20.00 ± 14.14 (n=2)"]]
+    assert body([row for row in rows if row["method"] != "control"]) == [["LBF - vanilla", "energy", "+0.00 / +70.00"]]
+
+
+def test_other_images_or_another_score_are_no_control():
+    ours = result_row(auroc=0.9)
+    for change in (
+        {"n_ood": 5, "ood_data_sha256": "part"},
+        {"scorer": "msp"},
+        {"id_set": "cifar100"},
+        {"seed": 1},
+        {"ood_set": "isun"},
+    ):
+        found = body([ours, result_row(method="control", **change)])
+        assert found == [] or found[0][2:] == ["-"], change
+    assert body([ours]) == []
+
+
+def scored(folder, method: str, shift: float) -> dict:
+    """A file of one row with its raw scores beside it."""
+    draw = np.random.default_rng(0)
+    inside, far = draw.normal(shift, 1, 60), draw.normal(0, 1, 50)
+    row = result_row(
+        method=method, **{name: summary(inside, far)[name] for name in ("fpr95", "auroc", "aupr_in", "aupr_out")}
+    )
+    write_rows(folder / "results.csv", row)
+    np.savez(folder / "results.npz", **{"energy/id": inside, "energy/svhn": far})
+    return {"path": folder / "results.csv", "pair": (inside, far)}
+
+
+def test_intervals_come_from_the_scores_beside_the_rows(tmp_path):
+    lbf, control = scored(tmp_path / "lbf", "LBF", 1.5), scored(tmp_path / "control", "control", 1.0)
+    paths = [lbf["path"], control["path"]]
+    (line,) = body(read_rows(paths), read_scores(paths), 200)
+    said = []
+    for metric in (fpr_at_tpr, auroc):
+        found = paired_difference(lbf["pair"], control["pair"], metric, 200)
+        said.append(f"{100 * found.value:+.2f} [{100 * found.low:+.2f}, {100 * found.high:+.2f}]")
+    assert line == ["LBF - control", "energy", " / ".join(said)]
+    table = next(iter(differences(read_rows(paths), read_scores(paths), METRICS, 200).values()))
+    assert caption("cifar10", table, METRICS, 200).endswith(
+        "FPR95 / AUROC in points [95 % interval of 200 redraws of the images]"
+    )
+    assert "[" not in body(read_rows(paths), {}, 200)[0][2]
+
+
+def test_scores_that_are_not_of_the_rows_are_refused(tmp_path):
+    one = scored(tmp_path / "a", "LBF", 1.5)
+    with np.load(tmp_path / "a/results.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "a/results.npz", **arrays | {"energy/id": arrays["energy/id"] + 0.5})
+    with pytest.raises(
+        UserError,
+        match=r"a/results.npz is not of the rows of results.csv: LBF energy on svhn has AUROC 0.\d+, not 0.\d+; score again",
+    ):
+        read_scores([one["path"]])
