@@ -134,7 +134,7 @@ def test_the_table_has_a_line_a_method_and_score(trained, typed, tmp_path):
     code, out, _ = typed(tables, *paths, "--out", tmp_path / "table.md", "--paper", "lbf/paper")
     assert (
         code == 0
-        and out.count("| LBF ") == 4
+        and out.count("| LBF ") == 4 + out.count("| LBF - control ") == 8
         and "shapes-backgrounds*" in out
         and (tmp_path / "table.md").read_text().strip() == out.strip()
     )
@@ -233,11 +233,13 @@ def own_file(path, **changes):
 
 def test_somebodys_own_features_get_every_score_that_needs_no_network(typed, tmp_path):
     path = own_file(tmp_path / "mine.npz")
-    code, out, err = typed(
+    code, out, _ = typed(
         evaluate, "--features", path, "--scorers", "all", "--bootstrap", 100, "--out", tmp_path / "r.csv"
     )
     rows = list(csv.DictReader(open(tmp_path / "r.csv")))
-    assert code == 0 and "left out, for they look inside a network: odin, featurenorm, masf" in err
+    assert code == 0
+    for name, lacking in (("odin", "odin:T"), ("featurenorm", "block_norms"), ("masf", "channel_maxima")):
+        assert f"left out: own features {name} (features lack '{lacking}" in out
     assert {row["ood_set"] for row in rows} == {"far", "near"} and len({row["scorer"] for row in rows}) > 15
     assert all(float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"]) for row in rows)
     energy = {row["ood_set"]: float(row["auroc"]) for row in rows if row["scorer"] == "energy"}
@@ -390,3 +392,21 @@ def test_what_one_process_draws_the_others_leave_alone(rank, ran, monkeypatch):
     calls = []
     command(lambda: calls.append(1), alone=True)
     assert bool(calls) == ran
+
+
+def test_a_method_that_a_spreadsheet_would_run_is_refused_before_any_work(typed, tmp_path):
+    path = own_file(tmp_path / "mine.npz")
+    for name in ("=cmd()", "@x", " "):
+        code, _, err = typed(evaluate, "--features", path, "--scorers", "msp", "--method", name)
+        assert code == 2 and err.startswith("error: --method must be ") and not (tmp_path / "results.csv").exists()
+
+
+def test_raw_scores_are_kept_beside_the_rows_and_join_those_of_the_same_network(typed, tmp_path):
+    words = (evaluate, "--features", own_file(tmp_path / "mine.npz"), "--scorers")
+    typed(*words, "msp"), typed(*words, "energy")
+    with np.load(tmp_path / "results.npz") as file:
+        assert {*file.files} == {f"{scorer}/{name}" for scorer in ("msp", "energy") for name in ("id", "far", "near")}
+    own_file(tmp_path / "mine.npz", ood_near_penultimate=None)
+    typed(*words, "energy")
+    with np.load(tmp_path / "results.npz") as file:
+        assert {*file.files} == {"energy/id", "energy/far"}, "those of other features are gone"
