@@ -16,9 +16,7 @@ from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise
 
 COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy
-LARGEST_EXPONENT = (
-    300.0  # s1 / s2 beyond this (next to nothing kept) would overflow; the order among such images is lost
-)
+LARGEST_EXPONENT = 300.0  # s1 / s2 beyond it (next to nothing kept) would overflow; the order among such images is lost
 
 
 def percentile(values: np.ndarray, q: float, copy_entries: int = COPY_ENTRIES) -> float:
@@ -67,7 +65,7 @@ class _OfShaped(Scorer):
 
 
 def _score(shaped: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, bias: np.ndarray) -> Score:
-    return lambda test: row_wise(lambda h: head_energy(shaped(h), weight, bias), test.penultimate, len(bias))
+    return lambda test: row_wise(lambda h: head_energy(shaped(h), weight, bias), test.penultimate, width=len(bias))
 
 
 @dataclass(frozen=True)
@@ -83,15 +81,12 @@ class ReAct(_OfShaped):
     def train_needs(self) -> tuple[str, ...]:
         return ("penultimate",) if self.c is None else ()
 
-    def learn(self, train: Features | None, head: Head) -> Score:
+    def clip(self, train: Features | None) -> Callable[[np.ndarray], np.ndarray]:
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return _score(lambda h: np.minimum(h, c), head.weight, head.bias)
+        return lambda h: np.minimum(h, c)
 
-
-def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
-    """W with every entry zeroed whose signed contribution V = W * mean(h) is not above the p-th percentile of all of V."""
-    contribution = head.weight * mean(train.penultimate)
-    return np.where(contribution > percentile(contribution, p), head.weight, 0)
+    def learn(self, train: Features | None, head: Head) -> Score:
+        return _score(self.clip(train), head.weight, head.bias)
 
 
 @dataclass(frozen=True)
@@ -101,25 +96,23 @@ class DICE(_OfShaped):
     train_needs = ("penultimate",)
     p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; dice demo-cifar.sh")
 
+    def thinned(self, train: Features, head: Head) -> np.ndarray:
+        """W with every entry zeroed whose signed contribution V = W * mean(h) is not above the p-th percentile of all of V."""
+        contribution = head.weight * mean(train.penultimate)
+        return np.where(contribution > percentile(contribution, self.p), head.weight, 0)
+
     def learn(self, train: Features, head: Head) -> Score:
-        return _score(lambda h: h, _dice_weight(train, head, self.p), head.bias)
+        return _score(lambda h: h, self.thinned(train, head), head.bias)
 
 
 @dataclass(frozen=True)
-class DICEReAct(_OfShaped):
-    """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features."""
+class DICEReAct(ReAct, DICE):
+    """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features. No value is published for CIFAR."""
 
     train_needs = ("penultimate",)
-    p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; as DICE, no published value for CIFAR")
-    percentile: float = number(
-        90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR"
-    )
-    c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
 
     def learn(self, train: Features, head: Head) -> Score:
-        weight = _dice_weight(train, head, self.p)
-        c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return _score(lambda h: np.minimum(h, c), weight, head.bias)
+        return _score(self.clip(train), self.thinned(train, head), head.bias)
 
 
 @dataclass(frozen=True)
@@ -151,7 +144,7 @@ class LINe(_OfShaped):
                 result[rows] = head_energy(h[rows] * (s > percentile(s, self.p_a)), thinned, bias)
             return result
 
-        return lambda test: row_wise(score, test.penultimate, len(bias))
+        return lambda test: row_wise(score, test.penultimate, width=len(bias))
 
 
 def _check_per_cent(value: float) -> None:

@@ -51,61 +51,42 @@ class Scorer:
         Raises UserError if training features or the head are missing, empty, not finite, or of unlike widths; the function returned raises it
         for the images to be scored. Training features and a head that the score does not use still say which widths to expect.
         """
-        name = type(self).__name__
+        name, wanted = type(self).__name__, ", ".join(self.train_needs)
+        if self.needs_head and head is None:
+            raise UserError(f"{name} needs the classifier's weight and bias")
+        if wanted and train is None:
+            raise UserError(f"{name} needs features of in-distribution training images: {wanted}")
         if self.needs_head:
-            if head is None:
-                raise UserError(f"{name} needs the classifier's weight and bias")
             _finite(head.weight, "head weight"), _finite(head.bias, "head bias")
-        if self.train_needs:
-            if train is None:
-                raise UserError(
-                    f"{name} needs features of in-distribution training images: {', '.join(self.train_needs)}"
-                )
+        if wanted:
             check_features(train, self.train_needs, head, "training images")
         learned = self.learn(train, head)
         needs = self.needs
-        widths = {need: array(train, need).shape[1:] for need in needs if train is not None and _has(train, need)}
+        widths = {} if train is None else {need: _width(train.arrays[need]) for need in needs if need in train.arrays}
 
         def score(test: Features) -> np.ndarray:
             check_features(test, needs, head, "images to be scored")
             for need, width in widths.items():
-                got = array(test, need).shape[1:]
-                if got != width:
-                    raise UserError(
-                        f"{need} of images to be scored has width {_shown(got)}, in training it was {_shown(width)}"
-                    )
+                if (got := _width(array(test, need))) != width:
+                    raise UserError(f"{need} of images to be scored has width {got}, in training it was {width}")
             return np.asarray(learned(test), dtype=np.float64)
 
         return score
 
 
-def _shown(width: tuple[int, ...]) -> str:
-    return " x ".join(map(str, width)) or "1"
-
-
-def _has(features: Features, need: str) -> bool:
-    return need in ("penultimate", "logits") or need in features.extras
+def _width(values: np.ndarray) -> str:
+    return " x ".join(map(str, values.shape[1:])) or "1"
 
 
 def array(features: Features, need: str) -> np.ndarray:
     """The array a need names. Raises UserError if it is not there, with what is."""
-    there = {
-        "penultimate": features.penultimate,
-        "logits": features.logits,
-        "labels": features.labels,
-        **features.extras,
-    }
-    if there.get(need) is None:
-        raise UserError(
-            f"features lack {need!r}; there are: {', '.join(name for name, values in there.items() if values is not None)}"
-        )
-    return there[need]
+    if need not in features.arrays:
+        raise UserError(f"features lack {need!r}; there are: {', '.join(features.arrays)}")
+    return features.arrays[need]
 
 
 def _finite(values: np.ndarray, name: str) -> None:
-    row_bytes = values[:1].nbytes
-    bad = sum(int((~np.isfinite(values[part])).sum()) for part in blocks(len(values), row_bytes))
-    if bad:
+    if bad := sum(int((~np.isfinite(values[part])).sum()) for part in blocks(len(values), values[:1].nbytes)):
         raise UserError(f"{name} holds {bad} values that are NaN or infinite")
 
 
@@ -119,9 +100,9 @@ def check_features(features: Features, needs: tuple[str, ...], head: Head | None
             raise UserError(f"{need} of {whose} has {len(values)} rows, logits have {len(features)}")
         _finite(values, f"{need} of {whose}")
     if head is not None:
-        for need, width in (("penultimate", head.weight.shape[1]), ("logits", head.weight.shape[0])):
-            if need in needs and array(features, need).shape[1] != width:
-                raise UserError(f"{need} of {whose} has width {array(features, need).shape[1]}, the head's is {width}")
+        for need, width in zip(("logits", "penultimate"), head.weight.shape, strict=True):
+            if need in needs and (got := array(features, need).shape[1]) != width:
+                raise UserError(f"{need} of {whose} has width {got}, the head's is {width}")
     if "labels" in needs:
         classes, low, high = features.logits.shape[1], features.labels.min(), features.labels.max()
         if not 0 <= low <= high < classes:
@@ -138,11 +119,12 @@ def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
 
 
 def row_wise(
-    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, width: int | None = None
-) -> Float[np.ndarray, " images"]:
-    """function(block of rows as float64) joined over blocks: memory does not grow with the number of images. `width`: widest row inside."""
-    widest = max(rows.shape[1], width or 0)
-    return np.concatenate([function(rows[part].astype(np.float64)) for part in blocks(len(rows), 8 * widest)])
+    function: Callable[..., np.ndarray], *arrays: np.ndarray, width: int = 0
+) -> Float[np.ndarray, "images *columns"]:
+    """function(a block of rows of each array, as float64) joined over blocks: memory does not grow with images. `width`: widest row inside."""
+    widest = max(width, *(array.shape[1] for array in arrays))
+    parts = blocks(len(arrays[0]), 8 * widest)
+    return np.concatenate([function(*(array[part].astype(np.float64) for array in arrays)) for part in parts])
 
 
 def mean(rows: np.ndarray) -> Float[np.ndarray, " channels"]:

@@ -57,9 +57,11 @@ class Mahalanobis(Scorer):
 
     def learn(self, train: Features, head: Head | None) -> Score:
         centre, transform, means = _class_gaussians(train)
-        return lambda test: row_wise(
-            lambda h: -_squared_distances((h - centre) @ transform, means).min(axis=1), test.penultimate, len(means)
-        )
+
+        def score(h: np.ndarray) -> np.ndarray:
+            return -_squared_distances((h - centre) @ transform, means).min(axis=1)
+
+        return lambda test: row_wise(score, test.penultimate, width=len(means))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class RelativeMahalanobis(Scorer):
             h = h - centre
             return ((h @ background) ** 2).sum(axis=1) - _squared_distances(h @ transform, means).min(axis=1)
 
-        return lambda test: row_wise(score, test.penultimate, len(means))
+        return lambda test: row_wise(score, test.penultimate, width=len(means))
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,13 @@ class ViM(Scorer):
 
     def principal_dimensions(self, channels: int) -> int:
         """D for C channels. Raises UserError if no residual direction is left."""
-        current = 1000 if channels >= 2048 else 512 if channels >= 768 else channels // 2
-        old = 1000 if channels >= 2048 else 512
-        D = self.D or {"current": current, "old": old, "half": channels // 2}[self.rule]
-        if not D < channels:
-            raise UserError(
-                f"ViM: D must be below the {channels} channels of the features, got {D}; nothing would be left as residual"
-            )
-        return D
+        fixed, half = 1000 if channels >= 2048 else 512, channels // 2
+        current = fixed if channels >= 768 else half
+        D = self.D or {"current": current, "old": fixed, "half": half}[self.rule]
+        if D < channels:
+            return D
+        what = f"D must be below the {channels} channels of the features, got {D}"
+        raise UserError(f"ViM: {what}; nothing would be left as residual")
 
     def learn(self, train: Features, head: Head) -> Score:
         D = self.principal_dimensions(train.penultimate.shape[1])
@@ -116,13 +117,14 @@ class ViM(Scorer):
 
         length = row_wise(residual, train.penultimate).mean()
         if length**2 <= CUTOFF * np.trace(moment):
-            raise UserError(
-                f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D"
-            )
+            what = f"training features lie in {D} dimensions, nothing is left as residual"
+            raise UserError(f"ViM: {what}; choose a smaller D")
         alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
-        return lambda test: (
-            row_wise(lambda f: logsumexp(f, axis=1), test.logits) - alpha * row_wise(residual, test.penultimate)
-        )
+
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            return logsumexp(f, axis=1) - alpha * residual(h)
+
+        return lambda test: row_wise(score, test.penultimate, test.logits)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class KNN(Scorer):
     def learn(self, train: Features, head: Head | None) -> Score:
         if self.k > len(train):
             raise UserError(f"KNN: k must be at most the number of training images, {len(train)}, got {self.k}")
-        return lambda test: row_wise(lambda h: -kth_distance(h, train.penultimate, self.k), test.penultimate, 4096)
+        return lambda test: row_wise(
+            lambda h: -kth_distance(h, train.penultimate, self.k), test.penultimate, width=4096
+        )
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,10 @@ class SHE(Scorer):
                 stacklevel=2,
             )
 
-        def score(test: Features) -> np.ndarray:
-            predicted = test.logits.argmax(axis=1)
-            parts = blocks(len(test), 8 * test.penultimate.shape[1])
-            return np.concatenate(
-                [np.einsum("ij,ij->i", test.penultimate[p].astype(np.float64), patterns[predicted[p]]) for p in parts]
-            )
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            return np.einsum("ij,ij->i", h, patterns[f.argmax(axis=1)])
 
-        return score
+        return lambda test: row_wise(score, test.penultimate, test.logits)
 
 
 @dataclass(frozen=True)
@@ -185,16 +185,12 @@ class FDBD(Scorer):
         # Equal weights have no boundary between them
         inverse = np.divide(1, gaps, out=np.zeros_like(gaps), where=gaps > 0)
 
-        def boundaries(f: np.ndarray) -> np.ndarray:
-            top = f.argmax(axis=1)
-            margins = f[np.arange(len(f)), top][:, None] - f
-            return (margins * inverse[top]).sum(axis=1) / (len(weight) - 1)
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            margins = f.max(axis=1, keepdims=True) - f
+            boundaries = (margins * inverse[f.argmax(axis=1)]).sum(axis=1) / (len(weight) - 1)
+            return boundaries / np.maximum(np.linalg.norm(h - centre, axis=1), SMALLEST)
 
-        def score(test: Features) -> np.ndarray:
-            length = row_wise(lambda h: np.linalg.norm(h - centre, axis=1), test.penultimate)
-            return row_wise(boundaries, test.logits) / np.maximum(length, SMALLEST)
-
-        return score
+        return lambda test: row_wise(score, test.penultimate, test.logits)
 
 
 @dataclass(frozen=True)
@@ -206,8 +202,8 @@ class DML(Scorer):
 
     def learn(self, train: Features | None, head: Head) -> Score:
         weight = unit(head.weight.astype(np.float64))
-        return lambda test: row_wise(
-            lambda h: self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1),
-            test.penultimate,
-            len(weight),
-        )
+
+        def score(h: np.ndarray) -> np.ndarray:
+            return self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1)
+
+        return lambda test: row_wise(score, test.penultimate, width=len(weight))

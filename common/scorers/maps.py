@@ -97,11 +97,7 @@ def _simes_of_block(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarra
     q = np.minimum(1, 2 * _share(np.minimum(at_most, at_least), len(ascending), own))
     layers = np.split(q, np.cumsum(widths)[:-1], axis=1)
     return np.stack(
-        [
-            (np.sort(layer, axis=1) * (layer.shape[1] / np.arange(1, layer.shape[1] + 1))).min(axis=1)
-            for layer in layers
-        ],
-        axis=1,
+        [(np.sort(q, axis=1) * (q.shape[1] / np.arange(1, q.shape[1] + 1))).min(axis=1) for q in layers], axis=1
     )
 
 
@@ -116,9 +112,8 @@ def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     widths = extra[0, 1 : 1 + layers].astype(int)
     values = extra[:, 1 + layers :]
     if layers < 1 or widths.sum() != values.shape[1] or (extra[:, : 1 + layers] != extra[0, : 1 + layers]).any():
-        raise UserError(
-            f"channel_maxima: each row must begin with the number of layers and their widths, got {extra[0, :4]}..."
-        )
+        what = "each row must begin with the number of layers and their widths"
+        raise UserError(f"channel_maxima: {what}, got {extra[0, :4]}...")
     return widths, values
 
 
@@ -131,13 +126,9 @@ class MaSF(Scorer):
     """
 
     classes: str = choice(
-        "predicted",
-        ("predicted", "max", "none"),
-        why="null of the predicted class, of the best class, or of all images",
+        "predicted", ("predicted", "max", "none"), why="null of the predicted class, the best, or all"
     )
-    folds: str = choice(
-        "two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one"
-    )
+    folds: str = choice("two", ("two", "one"), why="two: layers calibrated on other images; one: left out one by one")
     output: str = choice("fisher", ("fisher", "p"), why="-F, or the p-value")
     needs = ("channel_maxima", "logits")
 

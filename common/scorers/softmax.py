@@ -10,6 +10,10 @@ from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, array, blocks, class_sums, row_wise
 
 
+def largest_probability(f: np.ndarray) -> np.ndarray:
+    return np.exp(f.max(axis=1) - logsumexp(f, axis=1))
+
+
 @dataclass(frozen=True)
 class MSP(Scorer):
     """Largest softmax probability (Hendrycks & Gimpel 2017)."""
@@ -17,7 +21,7 @@ class MSP(Scorer):
     family = "softmax"
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        return lambda test: row_wise(lambda f: np.exp(f.max(axis=1) - logsumexp(f, axis=1)), test.logits)
+        return lambda test: row_wise(largest_probability, test.logits)
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,7 @@ class ODIN(Scorer):
     def learn(self, train: Features | None, head: Head | None) -> Score:
         if self.eps > 0:
             return lambda test: array(test, self.needs[0])
-        return lambda test: row_wise(
-            lambda f: np.exp(f.max(axis=1) / self.T - logsumexp(f / self.T, axis=1)), test.logits
-        )
+        return lambda test: row_wise(lambda f: largest_probability(f / self.T), test.logits)
 
 
 @dataclass(frozen=True)
