@@ -101,5 +101,9 @@ def scorer(name: str) -> Scorer:
         try:
             changes[key] = kind(word)
         except ValueError:
-            raise UserError(f"{key} must be {'a whole number' if kind is int else 'a number'}, got {word!r}") from None
-    return dataclasses.replace(default, **changes)
+            what = "a whole number" if kind is int else "a number"
+            raise UserError(f"{base}: {key} must be {what}, got {word!r}") from None
+    try:
+        return dataclasses.replace(default, **changes)
+    except UserError as error:
+        raise UserError(f"{base}: {error}") from None

@@ -6,20 +6,35 @@
 A new scorer subclasses `Scorer`, says what it needs, and writes `learn`. Checks of the input live here, once for all.
 """
 
+import dataclasses
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix
 
 from common.cli.errors import UserError
-from common.cli.recipes import check
+from common.cli.recipes import check, number
 from common.scorers.arrays import Features, Head
 
 Score = Callable[[Features], np.ndarray]
 BLOCK_BYTES = 64 * 2**20  # one float64 working array of a block stays near this size
+LARGEST = 1e100  # squares and products of numbers up to here stay finite in float64
+
+
+def per_cent(default: float, *, why: str) -> Any:
+    """A hyper-parameter in 0..100. One strictly between 0 and 1 is taken for a fraction by mistake, and refused."""
+    field = number(default, low=0, high=100, why=why)
+    return dataclasses.field(default=default, metadata=field.metadata | {"unit": "per cent"})
+
+
+def warn_poor_fit(scorer: Any, cause: str) -> None:
+    """One line that names the score and why its fit is poor: Python shows it once a run."""
+    warnings.warn(f"{type(scorer).__name__}: {cause}", stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,12 @@ class Scorer:
 
     def __post_init__(self) -> None:
         check(self)
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} must be a finite number, got {value}")
+            if field.metadata.get("unit") == "per cent" and 0 < value < 1:
+                raise UserError(f"{name} must be in 0..100, not a fraction, got {value}")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         """The score as a function of checked features. `train` and `head` are checked too, and present if declared."""
@@ -48,8 +69,9 @@ class Scorer:
     def fit(self, train: Features | None = None, head: Head | None = None) -> Score:
         """A function from features to float64 scores, one an image. Inputs are never modified.
 
-        Raises UserError if training features or the head are missing, empty, not finite, or of unlike widths; the function returned raises it
-        for the images to be scored. Training features and a head that the score does not use still say which widths to expect.
+        Raises UserError if training features or the head are missing, empty, not finite, or of unlike widths, or say nothing (no variance within
+        classes, all zero); the function returned raises it for the images to be scored, and for a score that is not finite. Training features
+        and a head that the score does not use still say which widths to expect. Warns where a fit is poor.
         """
         name, wanted = type(self).__name__, ", ".join(self.train_needs)
         if self.needs_head and head is None:
@@ -60,7 +82,10 @@ class Scorer:
             _finite(head.weight, "head weight"), _finite(head.bias, "head bias")
         if wanted:
             check_features(train, self.train_needs, head, "training images")
-        learned = self.learn(train, head)
+        try:
+            learned = self.learn(train, head)
+        except np.linalg.LinAlgError as error:
+            raise UserError(f"{name}: training features or head cannot be decomposed ({error})") from error
         needs = self.needs
         widths = {} if train is None else {need: _width(train.arrays[need]) for need in needs if need in train.arrays}
 
@@ -69,7 +94,10 @@ class Scorer:
             for need, width in widths.items():
                 if (got := _width(array(test, need))) != width:
                     raise UserError(f"{need} of images to be scored has width {got}, in training it was {width}")
-            return np.asarray(learned(test), dtype=np.float64)
+            scores = np.asarray(learned(test), dtype=np.float64)
+            if bad := int((~np.isfinite(scores)).sum()):
+                raise UserError(f"{name} gives {bad} of {len(scores)} images a score that is NaN or infinite")
+            return scores
 
         return score
 
@@ -88,6 +116,8 @@ def array(features: Features, need: str) -> np.ndarray:
 def _finite(values: np.ndarray, name: str) -> None:
     if bad := sum(int((~np.isfinite(values[part])).sum()) for part in blocks(len(values), values[:1].nbytes)):
         raise UserError(f"{name} holds {bad} values that are NaN or infinite")
+    if values.dtype == np.float64 and (largest := max(-values.min(initial=0), values.max(initial=0))) > LARGEST:
+        raise UserError(f"{name} holds values as large as {largest:g}; beyond {LARGEST:g} their squares overflow")
 
 
 def check_features(features: Features, needs: tuple[str, ...], head: Head | None, whose: str) -> None:
@@ -110,6 +140,15 @@ def check_features(features: Features, needs: tuple[str, ...], head: Head | None
 
 
 # --- what several scorers share ---
+
+
+def warn_missing(
+    scorer: Scorer, counts: Int[np.ndarray, " classes"], instead: str = "none is judged by its own"
+) -> None:
+    """Warn of classes without training images; `instead`: what becomes of theirs."""
+    if (missing := np.flatnonzero(counts == 0)).size:
+        which = ", ".join(map(str, missing[:5])) + (", ..." if missing.size > 5 else "")
+        warn_poor_fit(scorer, f"{missing.size} of {len(counts)} classes have no training image ({which}): {instead}")
 
 
 def blocks(rows: int, row_bytes: int) -> Iterator[slice]:

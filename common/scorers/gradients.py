@@ -15,7 +15,7 @@ class GradNorm(Scorer):
     """L1 norm of the gradient w.r.t. W of CE(uniform, softmax(f / T)) = |softmax(f / T) - 1/K|_1 |h|_1 / T (Huang et al. 2021)."""
 
     needs = ("penultimate", "logits")
-    T: float = number(1.0, low=1e-6, why="temperature, no unit; gradnorm_ood test_ood.py")
+    T: float = number(1.0, low=1e-6, high=1e6, why="temperature, no unit; gradnorm_ood test_ood.py")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:

@@ -57,6 +57,8 @@ def passes(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
     makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    if any(need in MAKERS for need in makers) and not model.blocks():
+        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
     model = model.to(device).eval()
     mine = distributed.share(torch.arange(len(images)))[done:]
     if len(mine) == 0:
@@ -114,10 +116,15 @@ def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, l
     looked_at = model.blocks() if wanted else []
     hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in looked_at]
     try:
-        return model.pool(model.feature_map(images)), outputs
+        pooled = model.pool(model.feature_map(images))
     finally:
         for hook in hooks:
             hook.remove()
+    if any(not isinstance(out, Tensor) or out.ndim != 4 for out in outputs) or len(outputs) != len(looked_at):
+        raise UserError(
+            f"featurenorm and masf need maps, batch x channels x rows x cols, of the blocks of {model.name}"
+        )
+    return pooled, outputs
 
 
 def _maker(need: str) -> Callable[[Pass], Tensor]:

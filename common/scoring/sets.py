@@ -65,15 +65,23 @@ class Scores(NamedTuple):
 
 def score_sets(scored: Scored, functions: dict[Line, Score], repeats: int = 0) -> Scores:
     """A row for each OOD set and score, sets outermost. `repeats`: redraws of the test images for 95 % intervals; 0 gives none."""
-    raw = {(line.method, line.scorer, "id"): function(scored.id) for line, function in functions.items()}
+    raw = {(line.method, line.scorer, "id"): _on("id", line, f, scored.id) for line, f in functions.items()}
     rows = []
     for name, features in scored.ood.items():
         of_set = {"ood_set": name, "n_id": len(scored.id), "n_ood": len(features)} | scored.columns.get(name, {})
         for line, function in functions.items():
             inside = raw[line.method, line.scorer, "id"]
-            scores = raw[line.method, line.scorer, name] = function(features)
+            scores = raw[line.method, line.scorer, name] = _on(name, line, function, features)
             rows.append(of_set | line._asdict() | summary(inside, scores) | intervals(inside, scores, repeats))
     return Scores(rows, raw)
+
+
+def _on(name: str, line: Line, function: Score, features: Features) -> np.ndarray:
+    """The scores of a set. What is wrong with it, or with them, names score and set."""
+    try:
+        return function(features)
+    except UserError as error:
+        raise UserError(f"{line.scorer} on {name}: {error}") from error
 
 
 def intervals(id_scores: np.ndarray, scores: np.ndarray, repeats: int) -> dict[str, float]:
