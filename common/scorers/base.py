@@ -143,7 +143,7 @@ def check_features(features: Features, needs: tuple[str, ...], head: Head | None
 
 
 def warn_missing(
-    scorer: Scorer, counts: Int[np.ndarray, " classes"], instead: str = "none is judged by its own"
+    scorer: Scorer, counts: Int[np.ndarray, " classes"], instead: str = "images are not measured against them"
 ) -> None:
     """Warn of classes without training images; `instead`: what becomes of theirs."""
     if (missing := np.flatnonzero(counts == 0)).size:

@@ -43,7 +43,10 @@ class FeatureNorm(Scorer):
     def learn(self, train: Features | None, head: Head | None) -> Score:
         block = self.block
         if block is None:
-            block = int(norm_ratio(array(train, "block_norms"), array(train, "jigsaw_block_norms")).argmax())
+            ratios = norm_ratio(array(train, "block_norms"), array(train, "jigsaw_block_norms"))
+            if not ratios.any():
+                raise UserError("FeatureNorm: every block is silent on the training images, or on all of their jigsaws")
+            block = int(ratios.argmax())
 
         def score(test: Features) -> np.ndarray:
             norms = array(test, "block_norms")
@@ -119,6 +122,10 @@ def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return widths, values
 
 
+def _varies(rows: np.ndarray) -> bool:
+    return bool((rows != rows[:1]).any())
+
+
 @dataclass(frozen=True)
 class MaSF(Scorer):
     """Max over locations, Simes over channels, Fisher over layers: a p-value for "is in-distribution" (Haroush et al. 2022).
@@ -159,11 +166,18 @@ class MaSF(Scorer):
         if len(maxima) < 2:
             raise UserError("MaSF needs at least two training images, got 1")
         groups = [] if self.classes == "none" else [maxima[train.labels == k] for k in range(train.logits.shape[1])]
+        if not _varies(maxima):
+            raise UserError(
+                "MaSF: the channel maxima of all training images are alike, so that there is nothing to rank by"
+            )
         pooled = self._null(maxima, widths)
-        if few := sum(len(group) < FEWEST for group in groups):
-            what = f"{few} of {len(groups)} classes have fewer than {FEWEST} training images"
+        enough = [len(group) >= FEWEST and _varies(group) for group in groups]
+        if not all(enough):
+            what = (
+                f"{enough.count(False)} of {len(groups)} classes have fewer than {FEWEST} training images, or all alike"
+            )
             warn_poor_fit(self, f"{what}: all images together judge theirs")
-        nulls = [self._null(group, widths) if len(group) >= FEWEST else pooled for group in groups]
+        nulls = [self._null(group, widths) if fine else pooled for group, fine in zip(groups, enough, strict=True)]
 
         def score(test: Features) -> np.ndarray:
             values = _split(array(test, "channel_maxima"))[1]

@@ -3,15 +3,32 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax, xlogy
+from scipy.special import logsumexp
 
 from common.cli.recipes import number
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, array, blocks, class_sums, row_wise, warn_poor_fit
 
 
-def largest_probability(f: np.ndarray) -> np.ndarray:
-    return np.exp(f.max(axis=1) - logsumexp(f, axis=1))
+def log_softmax(f: np.ndarray) -> np.ndarray:
+    """log p of each row; that of the largest by log1p, so that the log of a p next to 1 keeps its digits (scipy's rounds to 0)."""
+    rows, top = np.arange(len(f)), f.argmax(axis=1)
+    rest = f - f[rows, top][:, None]
+    others = np.exp(rest)
+    others[rows, top] = 0
+    return rest - np.log1p(others.sum(axis=1, keepdims=True))
+
+
+def _largest_probability(scorer: Scorer, T: float) -> Score:
+    """max softmax(f / T). Warns where order is lost."""
+
+    def score(f: np.ndarray) -> np.ndarray:
+        p = np.exp(f.max(axis=1) / T - logsumexp(f / T, axis=1))
+        if (p == 1).sum() > 1:
+            warn_poor_fit(scorer, "probabilities of very sure images round to 1 even in float64, and tie")
+        return p
+
+    return lambda test: row_wise(score, test.logits)
 
 
 @dataclass(frozen=True)
@@ -21,7 +38,7 @@ class MSP(Scorer):
     family = "softmax"
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        return lambda test: row_wise(largest_probability, test.logits)
+        return _largest_probability(self, T=1.0)
 
 
 def _digits(value: float) -> str:
@@ -50,7 +67,7 @@ class ODIN(Scorer):
     def learn(self, train: Features | None, head: Head | None) -> Score:
         if self.eps > 0:
             return lambda test: array(test, self.needs[0])
-        return lambda test: row_wise(lambda f: largest_probability(f / self.T), test.logits)
+        return _largest_probability(self, self.T)
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class KLMatching(Scorer):
                 self, f"{missing} of {classes} classes are predicted for no fitting image and have no prototype"
             )
         parts = list(blocks(len(train), 8 * classes))
-        log_p = lambda part: log_softmax(train.logits[part].astype(np.float64), axis=1)  # noqa: E731
+        log_p = lambda part: log_softmax(train.logits[part].astype(np.float64))  # noqa: E731
         peaks, sums = np.full((classes, classes), -np.inf), np.zeros((classes, classes))
         for part in parts:
             np.maximum.at(peaks, predicted[part], log_p(part))
@@ -81,8 +98,9 @@ class KLMatching(Scorer):
         log_prototypes = peaks[seen] + np.log(sums[seen] / counts[seen, None])
 
         def score(f: np.ndarray) -> np.ndarray:
-            p = softmax(f, axis=1)
-            return (p @ log_prototypes.T).max(axis=1) - xlogy(p, p).sum(axis=1)
+            log_p = log_softmax(f)
+            p = np.exp(log_p)
+            return (p @ log_prototypes.T).max(axis=1) - (p * log_p).sum(axis=1)
 
         return lambda test: row_wise(score, test.logits)
 
@@ -99,7 +117,7 @@ class GEN(Scorer):
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         def score(f: np.ndarray) -> np.ndarray:
-            log_p = log_softmax(np.sort(f, axis=1)[:, ::-1], axis=1)
+            log_p = log_softmax(np.sort(f, axis=1)[:, ::-1])
             # log (1 - p) of the largest without cancellation, and none underflows: gamma = 0.1 makes both visible
             largest = np.logaddexp.reduce(log_p[:, 1:], axis=1, keepdims=True)
             log_rest = np.hstack([largest, np.log1p(-np.exp(log_p[:, 1 : self.M]))])
