@@ -84,6 +84,8 @@ class RelativeMahalanobis(Scorer):
 
     def learn(self, train: Features, head: Head | None) -> Score:
         centre, transform, means = _class_gaussians(self, train)
+        if len(means) == 1:
+            warn_poor_fit(self, "training images are of one class, whose Gaussian is that of all: every score is 0")
         background = whitening(scatter(train.penultimate, centre))
 
         def score(h: np.ndarray) -> np.ndarray:
