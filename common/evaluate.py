@@ -76,6 +76,7 @@ def score_checkpoint(
     network = Network(model, facts, how)
     if is_done(network.identity(ood, scorers, repeats)):
         return None
+    scorers = network.able(scorers, refused)
     scored = network.scored(ood, scorers.values())
     if scored is None:
         return None

@@ -6,7 +6,7 @@ named VARIANTS, so that a published number can be matched. A table that uses one
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -133,12 +133,6 @@ def _auroc(id_: np.ndarray, below: np.ndarray, not_above: np.ndarray, n_ood: int
     return float(int(below.sum()) + int(not_above.sum())) / (2 * len(id_) * n_ood)
 
 
-def _own_rank(ascending: np.ndarray) -> np.ndarray:
-    """For each score, how many of its own side lie strictly below it."""
-    new = np.r_[True, ascending[1:] != ascending[:-1]]
-    return np.maximum.accumulate(np.where(new, np.arange(len(ascending)), 0))
-
-
 def _average_precision(own_below: np.ndarray, other_below: np.ndarray, n_other: int) -> float:
     """Mean over the positives of the precision at their own score (positives = the larger ones), ties counted as accepted."""
     own = len(own_below) - own_below
@@ -164,15 +158,13 @@ def aupr(id_scores: np.ndarray, ood_scores: np.ndarray, positive: str = "in") ->
 def summary(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, float]:
     """fpr95, auroc, aupr_in and aupr_out, all from one sort of each side. Fractions. Raises UserError as the single metrics do."""
     id_, ood = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
-    below = np.searchsorted(ood, id_, side="left")
-    not_above = np.searchsorted(ood, id_, side="right")
-    # Seen from the other side (scores negated), "below" is "above" here.
-    above = len(id_) - np.searchsorted(id_, ood, side="right")
-    own_above = _own_rank(-ood[::-1])[::-1]
+    below, not_above = (np.searchsorted(ood, id_, side=side) for side in ("left", "right"))
+    # Seen from the other side (scores negated), "below" is "above".
+    above, own_above = (len(side) - np.searchsorted(side, ood, side="right") for side in (id_, ood))
     return {
         "fpr95": _default(id_, ood, 0.95),
         "auroc": _auroc(id_, below, not_above, len(ood)),
-        "aupr_in": _average_precision(_own_rank(id_), below, len(ood)),
+        "aupr_in": _average_precision(np.searchsorted(id_, id_, side="left"), below, len(ood)),
         "aupr_out": _average_precision(own_above, above, len(id_)),
     }
 
@@ -189,14 +181,17 @@ class Difference(NamedTuple):
     p: float
 
 
+def _redraws(repeats: int, seed: int, *sides: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Row numbers of each side, as many as it has, drawn with replacement; `repeats` times."""
+    if repeats < 1:
+        raise UserError(f"repeats must be >= 1, got {repeats}")
+    draw = np.random.default_rng(seed)
+    return ([draw.integers(len(side), size=len(side)) for side in sides] for _ in range(repeats))
+
+
 def _interval(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
-
-
-def _check_repeats(repeats: int) -> None:
-    if repeats < 1:
-        raise UserError(f"repeats must be >= 1, got {repeats}")
 
 
 def check_repeats(repeats: int, flag: str = "bootstrap") -> None:
@@ -212,14 +207,8 @@ def bootstrap(
 
     It speaks of the choice of test images only, not of training seeds.
     """
-    _check_repeats(repeats)
     id_, ood = _ascending(id_scores, "ID"), _ascending(ood_scores, "OOD")
-    draw = np.random.default_rng(seed)
-    values = [
-        metric(id_[draw.integers(len(id_), size=len(id_))], ood[draw.integers(len(ood), size=len(ood))])
-        for _ in range(repeats)
-    ]
-    return _interval(np.array(values))
+    return _interval(np.array([metric(id_[i], ood[o]) for i, o in _redraws(repeats, seed, id_, ood)]))
 
 
 def paired_difference(
@@ -233,21 +222,15 @@ def paired_difference(
 
     Both see the same redrawn images, so that what is hard for both cancels. p is the share of redraws on the far side of zero, doubled.
     """
-    _check_repeats(repeats)
     for side, x, y in zip(("ID", "OOD"), a, b, strict=True):
         _ascending(x, f"{side} (A)"), _ascending(y, f"{side} (B)")
         if len(x) != len(y):
             raise UserError(f"{side} scores of A and B must be of the same images, got {len(x)} and {len(y)}")
-    draw = np.random.default_rng(seed)
-    differences = np.empty(repeats)
-    for r in range(repeats):
-        rows = [draw.integers(len(side), size=len(side)) for side in a]
-        differences[r] = metric(a[0][rows[0]], a[1][rows[1]]) - metric(b[0][rows[0]], b[1][rows[1]])
+    drawn = _redraws(repeats, seed, *a)
+    differences = np.array([metric(a[0][i], a[1][o]) - metric(b[0][i], b[1][o]) for i, o in drawn])
     tail = 1 + min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     return Difference(metric(*a) - metric(*b), *_interval(differences), min(1.0, 2 * tail / (repeats + 1)))
 
 
 CONVENTION = "ID positive; FPR95 at ceil(0.95 n_id) accepted, ties accepted; AUPR is average precision"
-
-
-INTERVALS = ("fpr95_low", "fpr95_high", "auroc_low", "auroc_high")  # with --bootstrap only  # fmt: skip
+INTERVALS = ("fpr95_low", "fpr95_high", "auroc_low", "auroc_high")  # with --bootstrap only

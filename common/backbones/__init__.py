@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from common.backbones.blocks import timm_blocks
 from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, WideResNet
 from common.backbones.classifier import Classifier
 from common.backbones.output_stride import set_output_stride
@@ -53,20 +54,15 @@ BACKBONES: dict[str, Spec] = {
         lambda: TorchvisionBody("resnet50", False), 2048, 224, _FOUR, "7 x 7 map at 224 px (LBF Table III)"
     ),
     "bit-r50x1": Spec(
-        lambda: TimmBody(timm_network(BIT)), 2048, 128, lambda b: _timm_blocks(b.net), f"timm {BIT} (DFB)"
+        lambda: TimmBody(timm_network(BIT)), 2048, 128, lambda b: timm_blocks(b.net), f"timm {BIT} (DFB)"
     ),
 }
-
-
-def _timm_blocks(net: nn.Module) -> list[nn.Module]:
-    stages = getattr(net, "stages", None)
-    return [block for stage in stages for block in getattr(stage, "blocks", [])] if stages is not None else []
 
 
 def _timm_spec(arch: str) -> Spec:
     net = timm_network(arch)
     size_px = net.default_cfg.get("input_size", (3, 224, 224))[-1]
-    return Spec(lambda: TimmBody(net), net.num_features, size_px, lambda body: _timm_blocks(body.net), arch)
+    return Spec(lambda: TimmBody(net), net.num_features, size_px, lambda body: timm_blocks(body.net), arch)
 
 
 def spec(name: str) -> Spec:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 
 
@@ -15,11 +16,16 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {got!r}; known: {', '.join(known)}")
 
 
+def _one_line(message: Warning | str, category: type[Warning], *where: object) -> str:
+    return f"{'warning' if category is UserWarning else category.__name__}: {message}\n"
+
+
 def command(main: Callable[[], None], *, alone: bool = False) -> None:
     """Run a command's `main`; a UserError becomes one line on stderr and exit code 2, a lost fellow process one line and exit code 1.
 
     `alone`: its work is one process's; of those that torchrun starts the first does it, and the others end at once.
     """
+    warnings.formatwarning = _one_line
     if alone and os.environ.get("RANK", "0") != "0":
         return
     if alone:

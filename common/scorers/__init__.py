@@ -53,19 +53,13 @@ ALL: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]
 
 # What the original code fixes per ID data set (columns: CIFAR-10, CIFAR-100, ImageNet), with where it says so. None: the default above.
 CANONICAL: dict[str, tuple[tuple[Scorer | None, Scorer | None, Scorer | None], str]] = {
-    "odin": (
-        (ODIN(eps=0.0014), ODIN(eps=0.0028), ODIN(eps=0.0)),
-        "odin README, DenseNet-BC; gradnorm_ood and MOS for ImageNet",
-    ),
+    "odin": ((ODIN(eps=0.0014), ODIN(eps=0.0028), ODIN(eps=0.0)), "odin README, DenseNet-BC; gradnorm_ood and MOS"),
     "dice": ((DICE(p=90.0), DICE(p=90.0), DICE(p=70.0)), "dice demo-cifar.sh, demo-imagenet.sh"),
     "dice+react": (
         (None, None, DICEReAct(p=10.0, c=1.0)),
-        "dice demo-imagenet.sh, commented lines; nothing published for CIFAR",
+        "dice demo-imagenet.sh, comments; for CIFAR nothing published",
     ),
-    "knn": (
-        (KNN(k=50), KNN(k=200), KNN(k=1000)),
-        "knn-ood run_cifar.py; paper for CIFAR-100 and for ImageNet with all training images",
-    ),
+    "knn": ((KNN(k=50), KNN(k=200), KNN(k=1000)), "knn-ood run_cifar.py; the paper for CIFAR-100 and all of ImageNet"),
     "line": ((LINe(), LINe(p_a=10.0), LINe(p_w=10.0, p_a=10.0, delta=0.8)), "LINe demo-cifar.sh, demo-imagenet.sh"),
     "ash-s": (
         (ASH(percentile=95.0), ASH(percentile=95.0), ASH(percentile=90.0)),
@@ -82,12 +76,10 @@ def canonical(name: str, id_set: str) -> Scorer:
     Every ImageNet subset (imagenet100, ...) takes ImageNet's. Options in the name (`knn:k=5`) win over the table.
     """
     plain = scorer(name)
-    column = next(
-        (i for i, prefix in enumerate(COLUMNS) if id_set == prefix or (i == 2 and id_set.startswith(prefix))), None
-    )
-    if column is None or name not in CANONICAL:
+    column = "imagenet" if id_set.startswith("imagenet") else id_set
+    if column not in COLUMNS or name not in CANONICAL:
         return plain
-    return CANONICAL[name][0][column] or plain
+    return CANONICAL[name][0][COLUMNS.index(column)] or plain
 
 
 def scorer(name: str) -> Scorer:
@@ -109,5 +101,9 @@ def scorer(name: str) -> Scorer:
         try:
             changes[key] = kind(word)
         except ValueError:
-            raise UserError(f"{key} must be {'a whole number' if kind is int else 'a number'}, got {word!r}") from None
-    return dataclasses.replace(default, **changes)
+            what = "a whole number" if kind is int else "a number"
+            raise UserError(f"{base}: {key} must be {what}, got {word!r}") from None
+    try:
+        return dataclasses.replace(default, **changes)
+    except UserError as error:
+        raise UserError(f"{base}: {error}") from None

@@ -13,12 +13,20 @@ from scipy.special import logsumexp
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise
+from common.scorers.base import (
+    Score,
+    Scorer,
+    blocks,
+    class_means,
+    mean,
+    per_cent,
+    row_wise,
+    warn_missing,
+    warn_poor_fit,
+)
 
 COPY_ENTRIES = 2**28  # a percentile of more entries than this is read digit by digit instead of from a partitioned copy
-LARGEST_EXPONENT = (
-    300.0  # s1 / s2 beyond this (next to nothing kept) would overflow; the order among such images is lost
-)
+LARGEST_EXPONENT = 300.0  # s1 / s2 beyond it (next to nothing kept) would overflow; the order among such images is lost
 
 
 def percentile(values: np.ndarray, q: float, copy_entries: int = COPY_ENTRIES) -> float:
@@ -67,31 +75,29 @@ class _OfShaped(Scorer):
 
 
 def _score(shaped: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, bias: np.ndarray) -> Score:
-    return lambda test: row_wise(lambda h: head_energy(shaped(h), weight, bias), test.penultimate, len(bias))
+    return lambda test: row_wise(lambda h: head_energy(shaped(h), weight, bias), test.penultimate, width=len(bias))
 
 
 @dataclass(frozen=True)
 class ReAct(_OfShaped):
     """logsumexp(W min(h, c) + b) with c the percentile over all entries (images x channels) of the training features (Sun et al. 2021)."""
 
-    percentile: float = number(
-        90.0, low=0, high=100, why="in 0..100, of all training activations; react compute_threshold.py"
-    )
-    c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
+    percentile: float = per_cent(90.0, why="in 0..100, of all training activations; react compute_threshold.py")
+    c: float | None = number(None, low=1e-12, why="fixed threshold in the activations' unit, instead of the percentile")
 
     @property
     def train_needs(self) -> tuple[str, ...]:
         return ("penultimate",) if self.c is None else ()
 
-    def learn(self, train: Features | None, head: Head) -> Score:
+    def clip(self, train: Features | None) -> Callable[[np.ndarray], np.ndarray]:
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return _score(lambda h: np.minimum(h, c), head.weight, head.bias)
+        if self.c is None and c <= train.penultimate.min():
+            what = f"percentile {self.percentile:g} of the training activations is {c:g}, their smallest value"
+            raise UserError(f"{type(self).__name__}: {what}: clipped there all images would be alike")
+        return lambda h: np.minimum(h, c)
 
-
-def _dice_weight(train: Features, head: Head, p: float) -> np.ndarray:
-    """W with every entry zeroed whose signed contribution V = W * mean(h) is not above the p-th percentile of all of V."""
-    contribution = head.weight * mean(train.penultimate)
-    return np.where(contribution > percentile(contribution, p), head.weight, 0)
+    def learn(self, train: Features | None, head: Head) -> Score:
+        return _score(self.clip(train), head.weight, head.bias)
 
 
 @dataclass(frozen=True)
@@ -99,27 +105,29 @@ class DICE(_OfShaped):
     """logsumexp((W * M) h + b), M = the weights that contribute most to the mean training image, over all classes (Sun & Li 2022)."""
 
     train_needs = ("penultimate",)
-    p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; dice demo-cifar.sh")
+    p: float = per_cent(90.0, why="per cent of weights dropped; dice demo-cifar.sh")
+
+    def thinned(self, train: Features, head: Head) -> np.ndarray:
+        """W with every entry zeroed whose signed contribution V = W * mean(h) is not above the p-th percentile of all of V."""
+        contribution = head.weight * mean(train.penultimate)
+        kept = contribution > percentile(contribution, self.p)
+        if not kept.any():
+            what = f"no weight contributes more than percentile {self.p:g} of all"
+            raise UserError(f"{type(self).__name__}: {what}, as with training features that are all zero")
+        return np.where(kept, head.weight, 0)
 
     def learn(self, train: Features, head: Head) -> Score:
-        return _score(lambda h: h, _dice_weight(train, head, self.p), head.bias)
+        return _score(lambda h: h, self.thinned(train, head), head.bias)
 
 
 @dataclass(frozen=True)
-class DICEReAct(_OfShaped):
-    """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features."""
+class DICEReAct(ReAct, DICE):
+    """logsumexp((W * M) min(h, c) + b): DICE's weights, from the unclipped training mean, on ReAct's features. No value is published for CIFAR."""
 
     train_needs = ("penultimate",)
-    p: float = number(90.0, low=0, high=100, why="per cent of weights dropped; as DICE, no published value for CIFAR")
-    percentile: float = number(
-        90.0, low=0, high=100, why="in 0..100, of all training activations; as ReAct, no published value for CIFAR"
-    )
-    c: float | None = number(None, low=0, why="fixed threshold in units of the activations, instead of the percentile")
 
     def learn(self, train: Features, head: Head) -> Score:
-        weight = _dice_weight(train, head, self.p)
-        c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
-        return _score(lambda h: np.minimum(h, c), weight, head.bias)
+        return _score(self.clip(train), self.thinned(train, head), head.bias)
 
 
 @dataclass(frozen=True)
@@ -131,15 +139,30 @@ class LINe(_OfShaped):
     """
 
     train_needs = ("penultimate", "labels")
-    p_w: float = number(90.0, low=0, high=100, why="per cent of weights dropped; LINe demo-cifar.sh")
-    p_a: float = number(90.0, low=0, high=100, why="per cent of activations dropped; LINe demo-cifar.sh (CIFAR-10)")
-    delta: float = number(1.0, low=0, why="clip, in units of the activations; LINe demo-cifar.sh")
+    p_w: float = per_cent(90.0, why="per cent of weights dropped; LINe demo-cifar.sh")
+    p_a: float = per_cent(90.0, why="per cent of activations dropped; LINe demo-cifar.sh (CIFAR-10)")
+    delta: float = number(1.0, low=1e-12, why="clip, in units of the activations; LINe demo-cifar.sh")
+
+    def contributions(self, train: Features, head: Head) -> np.ndarray:
+        """S, classes x channels. A class without training images takes the mean of all images for its own."""
+        means, counts = class_means(train.penultimate, train.labels, len(head.bias))
+        warn_missing(self, counts, "the mean of all images takes the place of theirs")
+        return np.where(counts[:, None] > 0, means, mean(train.penultimate)) * head.weight
 
     def learn(self, train: Features, head: Head) -> Score:
         weight, bias = head.weight.astype(np.float64), head.bias
-        contribution = class_means(train.penultimate, train.labels, len(bias))[0] * weight
-        # K numbers instead of K x K x C masks
-        thresholds = [percentile(np.abs(s) * weight, self.p_w) for s in contribution]
+        contribution = self.contributions(train, head)
+        thresholds, silent = [], 0  # K numbers instead of K x K x C masks
+        for s in contribution:
+            V = np.abs(s) * weight
+            thresholds.append(percentile(V, self.p_w))
+            silent += not (V.max(axis=0)[s > percentile(s, self.p_a)] > thresholds[-1]).any()
+        if silent == len(bias):
+            raise UserError(f"LINe: p_w {self.p_w:g} and p_a {self.p_a:g} leave no class an activation with a weight")
+        if silent:
+            warn_poor_fit(
+                self, f"{silent} of {len(bias)} classes keep no activation with a weight: their images score alike"
+            )
 
         def score(h: np.ndarray) -> np.ndarray:
             h = np.minimum(h, self.delta)
@@ -151,12 +174,7 @@ class LINe(_OfShaped):
                 result[rows] = head_energy(h[rows] * (s > percentile(s, self.p_a)), thinned, bias)
             return result
 
-        return lambda test: row_wise(score, test.penultimate, len(bias))
-
-
-def _check_per_cent(value: float) -> None:
-    if 0 < value < 1:
-        raise UserError(f"percentile must be in 0..100, not a fraction, got {value}")
+        return lambda test: row_wise(score, test.penultimate, width=len(bias))
 
 
 def _kept(h: np.ndarray, p: float) -> tuple[np.ndarray, int]:
@@ -183,13 +201,7 @@ class ASH(_OfShaped):
     evenly over what is kept; s multiplies what is kept by exp(sum before / sum after)."""
 
     variant: str = choice("s", ("s", "b", "p"), why="what becomes of the kept activations")
-    percentile: float = number(
-        90.0, low=0, high=100, why="per cent of each image's activations pruned, in 0..100; ash config, ResNet-50"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_per_cent(self.percentile)
+    percentile: float = per_cent(90.0, why="per cent of each image's activations pruned; ash config, ResNet-50")
 
     def shaped(self, h: np.ndarray) -> np.ndarray:
         """A new array; h stays as it is."""
@@ -209,13 +221,7 @@ class ASH(_OfShaped):
 class SCALE(_OfShaped):
     """logsumexp(W h exp(s1 / s2) + b), s1 and s2 as in ASH-S, but nothing is pruned (Xu et al. 2024)."""
 
-    percentile: float = number(
-        85.0, low=0, high=100, why="per cent left out of s2, in 0..100; SCALE scale.yml, ImageNet"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_per_cent(self.percentile)
+    percentile: float = per_cent(85.0, why="per cent left out of s2; SCALE scale.yml, ImageNet")
 
     def learn(self, train: Features | None, head: Head) -> Score:
         _kept(np.zeros((1, head.weight.shape[1])), self.percentile)

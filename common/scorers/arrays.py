@@ -35,5 +35,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that is there, by the name scores ask for."""
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return {"penultimate": self.penultimate, "logits": self.logits, **labels, **self.extras}
+
 
 BASIC = ("penultimate", "logits")

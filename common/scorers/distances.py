@@ -4,7 +4,6 @@ Covariances are summed and decomposed in float64; directions whose variance is b
 so that units which are dead in training change nothing and the unit of the features does not matter.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,11 @@ from scipy.special import logsumexp
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise
+from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise, warn_missing, warn_poor_fit
 from common.scorers.neighbours import SMALLEST, kth_distance, unit
 
 CUTOFF = 1e-12  # of the largest variance; rounding of float32 features stands near 1e-14
+NO_VARIANCE = 1e-24  # of the mean square: what float64 means leave of equal rows stands below
 
 
 def scatter(rows: np.ndarray, centres: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
@@ -41,11 +41,23 @@ def _squared_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.maximum(squares, 0)
 
 
-def _class_gaussians(train: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Global mean, whitening of the tied covariance about the means of the true classes, and those means, centred and whitened."""
+def _class_gaussians(scorer: Scorer, train: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Global mean, whitening of the tied covariance about the means of the true classes, and those means, centred and whitened.
+
+    Raises UserError if no class varies. Warns where fewer images than channels are left after the means, and of classes without images.
+    """
     means, counts = class_means(train.penultimate, train.labels, train.logits.shape[1])
-    transform = whitening(scatter(train.penultimate, means, train.labels))
-    centre = mean(train.penultimate)
+    within, centre = scatter(train.penultimate, means, train.labels), mean(train.penultimate)
+    total = np.diag(within) + counts @ means**2 / len(train)  # mean square of each channel
+    if np.trace(within) <= NO_VARIANCE * total.sum():
+        what = "training features do not vary within any class (as with one image a class)"
+        raise UserError(f"{type(scorer).__name__}: {what}, so that there is no covariance")
+    warn_missing(scorer, counts)
+    free, channels = len(train) - int((counts > 0).sum()), int((total > 0).sum())
+    if free < channels:
+        what = f"{len(train)} training images in {len(train) - free} classes are too few for {channels} channels"
+        warn_poor_fit(scorer, f"{what}: directions in which they do not vary count for nothing")
+    transform = whitening(within)
     return centre, transform, (means[counts > 0] - centre) @ transform
 
 
@@ -56,10 +68,12 @@ class Mahalanobis(Scorer):
     needs, train_needs = ("penultimate",), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
-        centre, transform, means = _class_gaussians(train)
-        return lambda test: row_wise(
-            lambda h: -_squared_distances((h - centre) @ transform, means).min(axis=1), test.penultimate, len(means)
-        )
+        centre, transform, means = _class_gaussians(self, train)
+
+        def score(h: np.ndarray) -> np.ndarray:
+            return -_squared_distances((h - centre) @ transform, means).min(axis=1)
+
+        return lambda test: row_wise(score, test.penultimate, width=len(means))
 
 
 @dataclass(frozen=True)
@@ -69,21 +83,31 @@ class RelativeMahalanobis(Scorer):
     needs, train_needs = ("penultimate",), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
-        centre, transform, means = _class_gaussians(train)
+        centre, transform, means = _class_gaussians(self, train)
+        if len(means) == 1:
+            warn_poor_fit(self, "training images are of one class, whose Gaussian is that of all: every score is 0")
         background = whitening(scatter(train.penultimate, centre))
 
         def score(h: np.ndarray) -> np.ndarray:
             h = h - centre
             return ((h @ background) ** 2).sum(axis=1) - _squared_distances(h @ transform, means).min(axis=1)
 
-        return lambda test: row_wise(score, test.penultimate, len(means))
+        return lambda test: row_wise(score, test.penultimate, width=len(means))
+
+
+def origin(head: Head) -> np.ndarray:
+    """-pinv(W) b, the point of feature space whose logits are nearest to 0, at the head's own precision."""
+    weight = head.weight.astype(np.float64)
+    eps = np.finfo(np.float32 if np.array_equal(weight, weight.astype(np.float32)) else np.float64).eps
+    return -np.linalg.pinv(weight, rcond=max(weight.shape) * eps) @ head.bias
 
 
 @dataclass(frozen=True)
 class ViM(Scorer):
     """logsumexp(f) - alpha |R^T (h - u)|, u = -pinv(W) b, R the directions of least second moment about u (Wang et al. 2022).
 
-    alpha = mean of the largest logit / mean residual length, over training images.
+    alpha = mean of the largest logit / mean residual length, over training images. In pinv(W) directions below max(K, C) eps of the largest count
+    as none, eps that of float32 even where a float32 head was widened: rows that sum to 0 leave rounding there, which b / 0 would blow up.
     """
 
     needs, train_needs, family, needs_head = ("penultimate", "logits"), ("penultimate", "logits"), "logit", True
@@ -96,18 +120,21 @@ class ViM(Scorer):
 
     def principal_dimensions(self, channels: int) -> int:
         """D for C channels. Raises UserError if no residual direction is left."""
-        current = 1000 if channels >= 2048 else 512 if channels >= 768 else channels // 2
-        old = 1000 if channels >= 2048 else 512
-        D = self.D or {"current": current, "old": old, "half": channels // 2}[self.rule]
-        if not D < channels:
-            raise UserError(
-                f"ViM: D must be below the {channels} channels of the features, got {D}; nothing would be left as residual"
-            )
-        return D
+        fixed, half = 1000 if channels >= 2048 else 512, channels // 2
+        current = fixed if channels >= 768 else half
+        D = self.D or {"current": current, "old": fixed, "half": half}[self.rule]
+        if D < channels:
+            return D
+        what = f"D must be below the {channels} channels of the features, got {D}"
+        raise UserError(f"ViM: {what}; nothing would be left as residual")
 
     def learn(self, train: Features, head: Head) -> Score:
         D = self.principal_dimensions(train.penultimate.shape[1])
-        u = -np.linalg.pinv(head.weight.astype(np.float64)) @ head.bias
+        u = origin(head)
+        if len(train) < len(u):
+            warn_poor_fit(
+                self, f"{len(train)} training images are too few for {len(u)} channels: the residual is poorly known"
+            )
         moment = scatter(train.penultimate, u)
         R = np.linalg.eigh(moment)[1][:, : len(u) - D]  # ascending: the smallest first
 
@@ -116,13 +143,24 @@ class ViM(Scorer):
 
         length = row_wise(residual, train.penultimate).mean()
         if length**2 <= CUTOFF * np.trace(moment):
-            raise UserError(
-                f"ViM: training features lie in {D} dimensions, nothing is left as residual; choose a smaller D"
-            )
+            what = f"training features lie in {D} dimensions, nothing is left as residual"
+            raise UserError(f"ViM: {what}; choose a smaller D")
         alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
-        return lambda test: (
-            row_wise(lambda f: logsumexp(f, axis=1), test.logits) - alpha * row_wise(residual, test.penultimate)
-        )
+        if alpha <= 0:
+            warn_poor_fit(
+                self,
+                "the largest logit of training images is not positive on average, so that a residual counts for ID",
+            )
+
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            return logsumexp(f, axis=1) - alpha * residual(h)
+
+        return lambda test: row_wise(score, test.penultimate, test.logits)
+
+
+def _check_not_all_zero(scorer: Scorer, train: Features) -> None:
+    if not train.penultimate.any():
+        raise UserError(f"{type(scorer).__name__}: the features of all training images are zero")
 
 
 @dataclass(frozen=True)
@@ -135,7 +173,10 @@ class KNN(Scorer):
     def learn(self, train: Features, head: Head | None) -> Score:
         if self.k > len(train):
             raise UserError(f"KNN: k must be at most the number of training images, {len(train)}, got {self.k}")
-        return lambda test: row_wise(lambda h: -kth_distance(h, train.penultimate, self.k), test.penultimate, 4096)
+        _check_not_all_zero(self, train)
+        return lambda test: row_wise(
+            lambda h: -kth_distance(h, train.penultimate, self.k), test.penultimate, width=4096
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +189,7 @@ class SHE(Scorer):
     needs, train_needs = ("penultimate", "logits"), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
+        _check_not_all_zero(self, train)
         right = train.logits.argmax(axis=1) == train.labels
         classes = train.logits.shape[1]
         patterns, counts = class_means(train.penultimate, train.labels, classes, right)
@@ -155,19 +197,13 @@ class SHE(Scorer):
             every, images = class_means(train.penultimate, train.labels, classes)
             fallback = np.where(images[:, None] > 0, every, mean(train.penultimate))
             patterns = np.where(counts[:, None] > 0, patterns, fallback)
-            warnings.warn(
-                f"SHE: {(counts == 0).sum()} of {classes} classes have no correctly classified training image",
-                stacklevel=2,
-            )
+            few = f"{(counts == 0).sum()} of {classes} classes have no correctly classified training image"
+            warn_poor_fit(self, f"{few}; the mean of all their images, or of all images, takes its place")
 
-        def score(test: Features) -> np.ndarray:
-            predicted = test.logits.argmax(axis=1)
-            parts = blocks(len(test), 8 * test.penultimate.shape[1])
-            return np.concatenate(
-                [np.einsum("ij,ij->i", test.penultimate[p].astype(np.float64), patterns[predicted[p]]) for p in parts]
-            )
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            return np.einsum("ij,ij->i", h, patterns[f.argmax(axis=1)])
 
-        return score
+        return lambda test: row_wise(score, test.penultimate, test.logits)
 
 
 @dataclass(frozen=True)
@@ -185,16 +221,12 @@ class FDBD(Scorer):
         # Equal weights have no boundary between them
         inverse = np.divide(1, gaps, out=np.zeros_like(gaps), where=gaps > 0)
 
-        def boundaries(f: np.ndarray) -> np.ndarray:
-            top = f.argmax(axis=1)
-            margins = f[np.arange(len(f)), top][:, None] - f
-            return (margins * inverse[top]).sum(axis=1) / (len(weight) - 1)
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            margins = f.max(axis=1, keepdims=True) - f
+            boundaries = (margins * inverse[f.argmax(axis=1)]).sum(axis=1) / (len(weight) - 1)
+            return boundaries / np.maximum(np.linalg.norm(h - centre, axis=1), SMALLEST)
 
-        def score(test: Features) -> np.ndarray:
-            length = row_wise(lambda h: np.linalg.norm(h - centre, axis=1), test.penultimate)
-            return row_wise(boundaries, test.logits) / np.maximum(length, SMALLEST)
-
-        return score
+        return lambda test: row_wise(score, test.penultimate, test.logits)
 
 
 @dataclass(frozen=True)
@@ -206,8 +238,8 @@ class DML(Scorer):
 
     def learn(self, train: Features | None, head: Head) -> Score:
         weight = unit(head.weight.astype(np.float64))
-        return lambda test: row_wise(
-            lambda h: self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1),
-            test.penultimate,
-            len(weight),
-        )
+
+        def score(h: np.ndarray) -> np.ndarray:
+            return self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1)
+
+        return lambda test: row_wise(score, test.penultimate, width=len(weight))

@@ -15,13 +15,11 @@ class GradNorm(Scorer):
     """L1 norm of the gradient w.r.t. W of CE(uniform, softmax(f / T)) = |softmax(f / T) - 1/K|_1 |h|_1 / T (Huang et al. 2021)."""
 
     needs = ("penultimate", "logits")
-    T: float = number(1.0, low=1e-6, why="temperature, no unit; gradnorm_ood test_ood.py")
+    T: float = number(1.0, low=1e-6, high=1e6, why="temperature, no unit; gradnorm_ood test_ood.py")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        def output_part(f: np.ndarray) -> np.ndarray:
-            return np.abs(softmax(f / self.T, axis=1) - 1 / f.shape[1]).sum(axis=1) / self.T
+        def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
+            residual = softmax(f / self.T, axis=1) - 1 / f.shape[1]
+            return np.abs(residual).sum(axis=1) / self.T * np.abs(h).sum(axis=1)
 
-        def score(test: Features) -> np.ndarray:
-            return row_wise(output_part, test.logits) * row_wise(lambda h: np.abs(h).sum(axis=1), test.penultimate)
-
-        return score
+        return lambda test: row_wise(score, test.penultimate, test.logits)

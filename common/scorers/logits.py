@@ -24,7 +24,7 @@ class Energy(Scorer):
     """T logsumexp(f / T), the negative energy (Liu et al. 2020; LBF Eq. 8)."""
 
     family = "logit"
-    T: float = number(1.0, low=1e-6, why="temperature, no unit; energy_ood's default")
+    T: float = number(1.0, low=1e-6, high=1e6, why="temperature, no unit; energy_ood's default")
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
         return lambda test: row_wise(lambda f: self.T * logsumexp(f / self.T, axis=1), test.logits)

@@ -8,6 +8,7 @@ colour, which the network's normalisation turns into the zero of the authors' co
 number of layers and their widths, so that any rows can be read alone.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, array, blocks
+from common.scorers.base import Score, Scorer, array, blocks, warn_poor_fit
 
 FEWEST = 8  # a class with fewer training images is judged by all of them together
 
@@ -42,7 +43,10 @@ class FeatureNorm(Scorer):
     def learn(self, train: Features | None, head: Head | None) -> Score:
         block = self.block
         if block is None:
-            block = int(norm_ratio(array(train, "block_norms"), array(train, "jigsaw_block_norms")).argmax())
+            ratios = norm_ratio(array(train, "block_norms"), array(train, "jigsaw_block_norms"))
+            if not ratios.any():
+                raise UserError("FeatureNorm: every block is silent on the training images, or on all of their jigsaws")
+            block = int(ratios.argmax())
 
         def score(test: Features) -> np.ndarray:
             norms = array(test, "block_norms")
@@ -58,7 +62,8 @@ class Null(NamedTuple):
 
     maxima: np.ndarray  # images x channels
     simes: np.ndarray  # images x layers
-    fisher: np.ndarray  # images
+    products: np.ndarray  # images: of their layers' p-values, whole numbers over `denominator`
+    denominator: int
 
 
 FEW_PAIRS = 2048
@@ -81,33 +86,29 @@ def _counts(values: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.n
     return at_most, len(ascending) - less
 
 
-def _share(counts: np.ndarray, n: int, own: bool) -> np.ndarray:
-    """(1 + count) / (n + 1) among n others; `own`: the value itself is one of the n, so that both ones are already there."""
-    return counts / n if own else (1 + counts) / (n + 1)
+def _ranks(counts: np.ndarray, n: int, own: bool) -> tuple[np.ndarray, int]:
+    """A p-value as a fraction, (1 + count) over (n + 1) among n others; `own`: the value itself is one of the n, both ones are already there."""
+    return (counts, n) if own else (1 + counts, n + 1)
 
 
 def _simes(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarray, own: bool) -> np.ndarray:
-    """Levels 1 and 2: two-sided p-value a channel, then Simes' min_j C q_(j) / j a layer. Images x layers."""
+    """Levels 1 and 2: two-sided p-value a channel, then Simes' min_j q_(j) / j a layer, without its constant C. Images x layers."""
     parts = [_simes_of_block(maxima[part], ascending, widths, own) for part in blocks(len(maxima), 8 * maxima.shape[1])]
     return np.concatenate(parts) if parts else np.empty((0, len(widths)))
 
 
 def _simes_of_block(maxima: np.ndarray, ascending: np.ndarray, widths: np.ndarray, own: bool) -> np.ndarray:
+    """One division of whole numbers a channel: rounded once, values tie exactly where the fractions do."""
     at_most, at_least = _counts(maxima, ascending)
-    q = np.minimum(1, 2 * _share(np.minimum(at_most, at_least), len(ascending), own))
-    layers = np.split(q, np.cumsum(widths)[:-1], axis=1)
-    return np.stack(
-        [
-            (np.sort(layer, axis=1) * (layer.shape[1] / np.arange(1, layer.shape[1] + 1))).min(axis=1)
-            for layer in layers
-        ],
-        axis=1,
-    )
+    ranks, n = _ranks(np.minimum(at_most, at_least), len(ascending), own)
+    layers = np.split(np.minimum(n, 2 * ranks), np.cumsum(widths)[:-1], axis=1)
+    return np.stack([(np.sort(q, axis=1) / (n * np.arange(1, q.shape[1] + 1))).min(axis=1) for q in layers], axis=1)
 
 
-def _fisher(simes: np.ndarray, ascending: np.ndarray, own: bool) -> np.ndarray:
-    """Level 3: p-value a layer (small Simes = odd), then Fisher's -2 sum log p."""
-    return -2 * np.log(_share(_counts(simes, ascending)[0], len(ascending), own)).sum(axis=1)
+def _fisher(simes: np.ndarray, ascending: np.ndarray, own: bool) -> tuple[np.ndarray, int]:
+    """Level 3: p-value a layer (small Simes = odd), and their product, whose -2 log is Fisher's statistic: as whole numbers, over one denominator."""
+    ranks, n = _ranks(_counts(simes, ascending)[0], len(ascending), own)
+    return np.prod(ranks.astype(object), axis=1), n ** simes.shape[1]
 
 
 def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +117,13 @@ def _split(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     widths = extra[0, 1 : 1 + layers].astype(int)
     values = extra[:, 1 + layers :]
     if layers < 1 or widths.sum() != values.shape[1] or (extra[:, : 1 + layers] != extra[0, : 1 + layers]).any():
-        raise UserError(
-            f"channel_maxima: each row must begin with the number of layers and their widths, got {extra[0, :4]}..."
-        )
+        what = "each row must begin with the number of layers and their widths"
+        raise UserError(f"channel_maxima: {what}, got {extra[0, :4]}...")
     return widths, values
+
+
+def _varies(rows: np.ndarray) -> bool:
+    return bool((rows != rows[:1]).any())
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,9 @@ class MaSF(Scorer):
     """
 
     classes: str = choice(
-        "predicted",
-        ("predicted", "max", "none"),
-        why="null of the predicted class, of the best class, or of all images",
+        "predicted", ("predicted", "max", "none"), why="null of the predicted class, the best, or all"
     )
-    folds: str = choice(
-        "two", ("two", "one"), why="two: channels and layers calibrated on different images; one: left out one by one"
-    )
+    folds: str = choice("two", ("two", "one"), why="two: layers calibrated on other images; one: left out one by one")
     output: str = choice("fisher", ("fisher", "p"), why="-F, or the p-value")
     needs = ("channel_maxima", "logits")
 
@@ -150,22 +150,34 @@ class MaSF(Scorer):
         first = np.sort(first, axis=0)
         raw = _simes(second, first, widths, own=self.folds == "one")
         simes = np.sort(raw, axis=0)
-        return Null(first, simes, np.sort(_fisher(raw, simes, own=True)))
+        products, denominator = _fisher(raw, simes, own=True)
+        return Null(first, simes, np.sort(products), denominator)
 
     def _judge(self, maxima: np.ndarray, widths: np.ndarray, null: Null) -> np.ndarray:
-        fisher = _fisher(_simes(maxima, null.maxima, widths, own=False), null.simes, own=False)
+        products, denominator = _fisher(_simes(maxima, null.maxima, widths, own=False), null.simes, own=False)
         if self.output == "fisher":
-            return -fisher
-        at_least = len(null.fisher) - np.searchsorted(null.fisher, fisher, side="left")
-        return (1 + at_least) / (len(null.fisher) + 1)
+            return np.array([2 * (math.log(product) - math.log(denominator)) for product in products])
+        # As odd as this image or odder: product / denominator of the null at most its own, in whole numbers
+        odder = np.searchsorted(null.products * denominator, products * null.denominator, side="right")
+        return (1 + odder) / (len(null.products) + 1)
 
     def learn(self, train: Features, head: Head | None) -> Score:
         widths, maxima = _split(array(train, "channel_maxima"))
         if len(maxima) < 2:
             raise UserError("MaSF needs at least two training images, got 1")
         groups = [] if self.classes == "none" else [maxima[train.labels == k] for k in range(train.logits.shape[1])]
+        if not _varies(maxima):
+            raise UserError(
+                "MaSF: the channel maxima of all training images are alike, so that there is nothing to rank by"
+            )
         pooled = self._null(maxima, widths)
-        nulls = [self._null(group, widths) if len(group) >= FEWEST else pooled for group in groups]
+        enough = [len(group) >= FEWEST and _varies(group) for group in groups]
+        if not all(enough):
+            what = (
+                f"{enough.count(False)} of {len(groups)} classes have fewer than {FEWEST} training images, or all alike"
+            )
+            warn_poor_fit(self, f"{what}: all images together judge theirs")
+        nulls = [self._null(group, widths) if fine else pooled for group, fine in zip(groups, enough, strict=True)]
 
         def score(test: Features) -> np.ndarray:
             values = _split(array(test, "channel_maxima"))[1]

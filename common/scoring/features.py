@@ -56,13 +56,21 @@ def passes(
     done: int = 0,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
-    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    makers = check_needs(model, needs)
     model = model.to(device).eval()
     mine = distributed.share(torch.arange(len(images)))[done:]
     if len(mine) == 0:
         return
     for start, batch in batches(images, batch_size, device, progress and distributed.is_main(), mine):
         yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+
+
+def check_needs(model: Classifier, needs: Iterable[str]) -> dict[str, Callable[[Pass], Tensor]]:
+    """What makes each extra. Raises UserError for one that is unknown, or that this network cannot give."""
+    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    if any(need in MAKERS for need in makers) and not model.blocks():
+        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
+    return makers
 
 
 def batches(
@@ -75,9 +83,8 @@ def batches(
     """Images in [0, 1] on the device, a batch at a time, each with the row of its first image. `rows`: consecutive ones [all]."""
     first, count = (0, len(images)) if rows is None else (int(rows[0]), len(rows))
     whole = count == len(images)
-    with tqdm(
-        total=count, desc=images.name, unit="image", disable=not progress, file=sys.stderr, mininterval=1.0, leave=False
-    ) as bar:
+    how = {"disable": not progress, "file": sys.stderr, "mininterval": 1.0, "leave": False}
+    with tqdm(total=count, desc=images.name, unit="image", **how) as bar:
         for pixels in images.batches(batch_size) if whole else images.whole_batches(rows, batch_size):
             yield first, pixels.to(device, non_blocking=True).float() / 255
             first += len(pixels)
@@ -112,16 +119,18 @@ def _one_batch(
 def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
     """Pooled features, and every residual block's output where it is wanted."""
     outputs: list[Tensor] = []
-    hooks = (
-        [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in model.blocks()]
-        if wanted
-        else []
-    )
+    looked_at = model.blocks() if wanted else []
+    hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in looked_at]
     try:
-        return model.pool(model.feature_map(images)), outputs
+        pooled = model.pool(model.feature_map(images))
     finally:
         for hook in hooks:
             hook.remove()
+    if any(not isinstance(out, Tensor) or out.ndim != 4 for out in outputs) or len(outputs) != len(looked_at):
+        raise UserError(
+            f"featurenorm and masf need maps, batch x channels x rows x cols, of the blocks of {model.name}"
+        )
+    return pooled, outputs
 
 
 def _maker(need: str) -> Callable[[Pass], Tensor]:
@@ -144,13 +153,8 @@ def jigsaw(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Each image's 3 x 3 tiles in its own order; what the tiles do not cover is `fill` (broadcastable, the mean colour)."""
     rows, cols = images.shape[2] // 3, images.shape[3] // 3
-    tiles = (
-        images[:, :, : 3 * rows, : 3 * cols]
-        .unflatten(2, (3, rows))
-        .unflatten(4, (3, cols))
-        .permute(0, 2, 4, 1, 3, 5)
-        .flatten(1, 2)
-    )
+    covered = images[:, :, : 3 * rows, : 3 * cols].unflatten(2, (3, rows)).unflatten(4, (3, cols))
+    tiles = covered.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     tiles = tiles[torch.arange(len(images), device=images.device)[:, None], orders.to(images.device)]
     out = fill.expand_as(images).clone()
     out[:, :, : 3 * rows, : 3 * cols] = tiles.unflatten(1, (3, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
@@ -169,9 +173,7 @@ def _jigsaw_block_norms(seen: Pass) -> Float[Tensor, "batch blocks"]:
 def _channel_maxima(seen: Pass) -> Float[Tensor, "batch columns"]:
     """Each block's channel maxima over locations and the penultimate vector, after the number of layers and their widths."""
     layers = [out.float().amax((2, 3)) for out in seen.blocks] + [seen.penultimate]
-    split = torch.tensor(
-        [float(len(layers)), *(float(layer.shape[1]) for layer in layers)], device=seen.penultimate.device
-    )
+    split = seen.penultimate.new_tensor([len(layers), *(layer.shape[1] for layer in layers)])
     return torch.cat([split.expand(len(seen.penultimate), -1), *layers], dim=1)
 
 
@@ -182,13 +184,7 @@ MAKERS: dict[str, Callable[[Pass], Tensor]] = {
 }
 
 
-def odin(
-    model: Classifier,
-    images: Float[Tensor, "batch 3 height width"],
-    temperature: float,
-    eps: float,
-    logits: Tensor | None = None,
-) -> Tensor:
+def odin(model: Classifier, images: Tensor, temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
     """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64.
 
     `logits` of a pass that was made already are taken over; with a step they must carry their graph back to `images`.

@@ -18,7 +18,8 @@ from common.metrics import CONVENTION
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
 from common.scoring.cache import FeatureCache
-from common.scoring.sets import Line, Scored, accuracy
+from common.scoring.features import check_needs
+from common.scoring.sets import Line, Scored, accuracy, kept
 from common.training import distributed
 
 
@@ -88,6 +89,11 @@ class Network:
         """One pass over a set. Over several processes each passes its share, and rank 0 alone gets all."""
         how = {"batch_size": self.how.batch_size, "device": self.device, "progress": not self.how.quiet}
         return self.cache.get(self.model, images, sorted(needs), **how)
+
+    def able(self, scorers: dict[Line, Scorer], refused: dict[Line, str] | None) -> dict[Line, Scorer]:
+        """Those whose features this network can give, the others into `refused`, as in `Scored.fit`."""
+        check = lambda scorer: check_needs(self.model, (*scorer.needs, *scorer.train_needs))  # noqa: E731
+        return {line: scorers[line] for line, _ in kept(scorers, check, refused)}
 
     def scored(self, ood: Iterable[str], scorers: Iterable[Scorer]) -> Scored | None:
         """All that `scorers` need of the ID training images (passed only if one looks at them), of the ID test set and of the sets `ood`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Scored:
     def fit(self, scorers: dict[Line, Scorer], refused: dict[Line, str] | None = None) -> dict[Line, Score]:
         """Scores that can be computed. One that cannot be fitted to these features is put into `refused`, with the reason, and loses only itself;
         without `refused` it raises UserError."""
-        return dict(_kept(scorers, lambda scorer: scorer.fit(self.train, self.head), refused))
+        return dict(kept(scorers, lambda scorer: scorer.fit(self.train, self.head), refused))
 
 
 class Scores(NamedTuple):
@@ -71,7 +72,8 @@ def score_sets(
     """A row for each OOD set and score, sets outermost. `repeats`: redraws of the test images for 95 % intervals; 0 gives none. `refused`: as
     in `Scored.fit`, of a score that gives no number for some images."""
     sets = {"id": scored.id} | scored.ood
-    found = dict(_kept(functions, lambda score: {name: score(features) for name, features in sets.items()}, refused))
+    of = {line: partial(_on_sets, line, function, sets) for line, function in functions.items()}
+    found = dict(kept(of, lambda score: score(), refused))
     if not found:
         raise UserError(f"no score can be computed: {next(iter((refused or {}).values()), 'none was given')}")
     rows = []
@@ -84,9 +86,10 @@ def score_sets(
     return Scores(rows, raw)
 
 
-def _kept(
+def kept(
     of: dict[Line, Any], attempt: Callable[[Any], Any], refused: dict[Line, str] | None
 ) -> Iterable[tuple[Line, Any]]:
+    """What `attempt` gives for each; a UserError goes into `refused`, where there is one."""
     for line, one in of.items():
         try:
             yield line, attempt(one)
@@ -99,6 +102,17 @@ def _kept(
 def left_out(refused: dict[Line, str] | None) -> str:
     """Which scores are missing and why, a line each."""
     return "".join(f"\nleft out: {line.method} {line.scorer} ({reason})" for line, reason in (refused or {}).items())
+
+
+def _on_sets(line: Line, function: Score, sets: dict[str, Features]) -> dict[str, np.ndarray]:
+    """The scores of each set. What is wrong with one, or with them, names score and set."""
+    found = {}
+    for name, features in sets.items():
+        try:
+            found[name] = function(features)
+        except UserError as error:
+            raise UserError(f"{line.scorer} on {name}: {error}") from error
+    return found
 
 
 def intervals(id_scores: np.ndarray, scores: np.ndarray, repeats: int) -> dict[str, float]:

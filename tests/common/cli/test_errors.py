@@ -1,5 +1,7 @@
 """How bad input ends: one line on stderr and exit code 2; a lost fellow process 1; anything else is a fault of ours and stays a traceback."""
 
+import warnings
+
 import pytest
 
 from common.cli.errors import UserError, command, unknown
@@ -24,6 +26,13 @@ def test_bad_input_is_one_line_and_code_two(capsys, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     assert ends(UserError("lr must be >= 0, got -1")) == 2
     assert capsys.readouterr() == ("", "error: lr must be >= 0, got -1\n")
+
+
+def test_a_warning_is_one_line_without_a_path(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", None)
+    command(lambda: None)
+    assert warnings.formatwarning("few images", UserWarning, "file.py", 3, "code") == "warning: few images\n"
+    assert warnings.formatwarning("old name", DeprecationWarning, "file.py", 3) == "DeprecationWarning: old name\n"
 
 
 def test_another_process_says_which_it_is(capsys, monkeypatch):

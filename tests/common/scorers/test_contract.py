@@ -3,16 +3,18 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from contract import *  # noqa: F403
 from contract import Case
 
 from common.cli.errors import UserError
 from common.scorers import ALL, CANONICAL, SCORERS, canonical, scorer
+from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
 
 # A value unlike the default for every hyper-parameter there is; "rule" is left to the tests of ViM, where the width matters.
-OTHER = {"T": 3.0, "eps": 0.1, "floor": 1e-3, "gamma": 0.7, "M": 2, "percentile": 40.0, "c": 0.5, "p": 30.0, "p_w": 3.0, "p_a": 30.0, "delta": 0.5,
+OTHER = {"T": 3.0, "eps": 0.1, "gamma": 0.7, "M": 2, "percentile": 40.0, "c": 0.5, "p": 30.0, "p_w": 3.0, "p_a": 30.0, "delta": 0.5,
          "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p"}  # fmt: skip
 
 
@@ -70,11 +72,42 @@ def test_names_and_presets():
         ("vim:rule=new", "rule must be one of current, old, half, got 'new'"),
         ("ash-s:percentile=0.65", "percentile must be in 0..100, not a fraction, got 0.65"),
         ("scale:percentile=0.85", "percentile must be in 0..100, not a fraction, got 0.85"),
+        ("energy:T=inf", "energy: T must be a finite number, got inf|T must be in .* got inf"),
+        (
+            "energy:T=1e300",
+            r"energy: T must be in \[1e-06, 1e\+06\], got 1e\+300",
+        ),  # T lse(f / T) would be T log K for all
+        ("dml:lam=inf", "dml: lam must be a finite number, got inf"),
+        ("react:c=inf", "react: c must be a finite number, got inf"),
+        ("line:delta=nan", "line: delta must be >= 1e-12, got nan"),
     ],
 )
 def test_a_bad_name_or_option_is_explained(name, text):
     with pytest.raises(UserError, match=text):
         scorer(name)
+
+
+PER_CENT = [(n, f.name) for n, s in SCORERS.items() for f in dataclasses.fields(s) if f.name in ("p", "p_w", "p_a", "percentile")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), PER_CENT)
+def test_a_fraction_in_the_place_of_per_cent_is_refused_by_every_score(name, option):
+    with pytest.raises(UserError, match=rf"{option} must be in 0\.\.100, not a fraction, got 0\.9"):
+        scorer(f"{name}:{option}=0.9")
+    scorer(f"{name}:{option}=1"), scorer(f"{name}:{option}=0")
+
+
+def test_numbers_whose_squares_overflow_are_named_and_so_is_a_score_that_is_not_finite():
+    huge = Features(np.full((3, 2), 1e200), np.zeros((3, 2)))
+    with pytest.raises(UserError, match=r"penultimate of images to be scored holds values as large as 1e\+200"):
+        SCORERS["dml"].fit(None, Head(np.eye(2), np.zeros(2)))(huge)
+
+    class Broken(Scorer):
+        def learn(self, train, head):
+            return lambda test: np.array([1, np.nan, np.inf])
+
+    with pytest.raises(UserError, match="Broken gives 2 of 3 images a score that is NaN or infinite"):
+        Broken().fit()(Features(np.zeros((3, 2)), np.zeros((3, 2))))
 
 
 def test_the_base_class_itself_is_no_scorer():

@@ -6,6 +6,7 @@ import pytest
 from common.cli.errors import UserError
 from common.scorers import SCORERS, scorer
 from common.scorers.arrays import Features, Head
+from common.scorers.distances import origin
 
 RNG = np.random.default_rng(0)
 
@@ -69,12 +70,15 @@ def test_gaussian_scores_of_units_dead_in_training_are_those_without_the_units(n
 
 def test_rmd_of_a_single_class_is_zero():
     one = Features(TRAIN.penultimate, np.zeros((200, 1)), np.zeros(200, int))
-    np.testing.assert_allclose(scores("rmd", one, Features(TEST.penultimate, np.zeros((30, 1))), None), 0, atol=1e-9)
+    with pytest.warns(UserWarning, match="RelativeMahalanobis: training images are of one class"):
+        got = scores("rmd", one, Features(TEST.penultimate, np.zeros((30, 1))), None)
+    np.testing.assert_allclose(got, 0, atol=1e-9)
 
 
 def test_a_class_without_training_images_is_left_out():
     wider = Features(TRAIN.penultimate, np.zeros((200, 7)), TRAIN.labels)
-    np.testing.assert_allclose(scores("mahalanobis", wider, TEST, None), scores("mahalanobis"), rtol=1e-12)
+    with pytest.warns(UserWarning, match=r"Mahalanobis: 2 of 7 classes have no training image \(5, 6\)"):
+        np.testing.assert_allclose(scores("mahalanobis", wider, TEST, None), scores("mahalanobis"), rtol=1e-12)
 
 
 def test_vim_gives_the_worked_value():
@@ -82,6 +86,18 @@ def test_vim_gives_the_worked_value():
     train = of([[2, 1], [2, -1]], [[2, -2], [2, -2]])  # second moment diag(4, 1): R = the second axis; alpha = 2 / 1
     expected = np.log(np.exp(1) + np.exp(-1)) - 2 * 3
     assert scores("vim:D=1", train, of([[1, 3]], [[1, -1]]), head) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("widened", [np.float32, np.float64])
+def test_vims_origin_does_not_take_a_float32_heads_rounding_for_a_direction(widened):
+    weight, bias = HEAD.weight - HEAD.weight.mean(axis=0), HEAD.bias  # what weight decay makes: rows that sum to 0
+    seen = weight.astype(np.float32)
+    assert np.linalg.svd(seen.astype(float))[1][-1] > 0  # rounding, not a direction
+    u = origin(Head(seen.astype(widened), bias.astype(np.float32).astype(widened)))
+    np.testing.assert_allclose(u, -np.linalg.pinv(weight, rcond=1e-9) @ bias, rtol=1e-4, atol=1e-6)
+    exact = Head(HEAD.weight * 1.1, bias)  # float64's own digits: a direction 1e-9 of the largest is one
+    exact.weight[0] = exact.weight[1] + 1e-9 * exact.weight[0]
+    np.testing.assert_allclose(exact.weight @ origin(exact), -bias, rtol=1e-4)
 
 
 def test_vim_is_the_same_in_a_rotated_basis():

@@ -142,12 +142,23 @@ def test_masf_output_p_orders_as_the_statistic_does():
     assert not np.array_equal(statistic, plain)
 
 
+def test_masf_levels_tie_where_their_fractions_do():
+    # Of two channels: one share of 1/7 alone, or two of 2/7, are the same Simes value 1/7; of three layers the product of shares ignores order.
+    null = np.arange(1.0, 7)[:, None].repeat(3, axis=1)
+    a, b = maps._simes(np.array([[0.5, 3, 3], [1.5, 1.5, 3]]), null[:, :3], np.array([2, 1]), own=False)[:, 0]
+    assert a == b
+    shares = np.array([[1, 2, 3.0], [3, 1, 2], [2, 3, 1], [1, 1, 6]])
+    products, denominator = maps._fisher(shares, null, own=True)
+    assert products.tolist() == [6, 6, 6, 6] and denominator == 6**3
+
+
 def test_masf_judges_a_class_with_few_images_by_all_of_them():
     train = normal(60, 1)
     few = np.r_[np.arange(0, 60, 2), np.arange(1, 2 * FEWEST - 2, 2)]  # one image of class 1 too few
     train = with_maxima(train.extras["channel_maxima"][few, 3:], [3, 2], train.logits[few], train.labels[few])
     test = normal(20, 2)
-    mine, pooled = (scorer(f"masf:classes={c}").fit(train)(test) for c in ("predicted", "none"))
+    with pytest.warns(UserWarning, match="MaSF: 1 of 2 classes have fewer than 8 training images"):
+        mine, pooled = (scorer(f"masf:classes={c}").fit(train)(test) for c in ("predicted", "none"))
     np.testing.assert_array_equal(mine[1::2], pooled[1::2])
     assert (mine[::2] != pooled[::2]).any()
 

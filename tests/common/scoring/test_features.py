@@ -102,6 +102,22 @@ def test_an_unknown_need_is_named(model, images):
         extract(model, images, ("colour",), **QUIET)
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks"), [("regnety_002", 13), ("mobilenetv3_small_050", 12), ("convnext_atto", 12), ("inception_v3", 0)]
+)
+def test_blocks_of_a_timm_network_are_looked_into_or_refused_by_name(images, name, blocks):
+    network = build(f"timm:{name}", 8)
+    if blocks:
+        found = extract(network, images.subset(torch.arange(2)), ("block_norms", "channel_maxima"), **QUIET)
+        assert found.extras["block_norms"].shape == (2, blocks) and found.extras["channel_maxima"][0, 0] == blocks + 1
+        return
+    for need in ("block_norms", "channel_maxima"):
+        with pytest.raises(
+            UserError, match="featurenorm and masf look into residual blocks, .* known of timm:inception_v3"
+        ):
+            extract(network, images, (need,), **QUIET)
+
+
 def test_the_cache_is_keyed_by_content_not_by_name(model, images, tmp_path):
     calls = []
     hook = model.body.register_forward_hook(lambda *_: calls.append(1))

@@ -37,6 +37,14 @@ LARGEST, FIRST = Line("A", "maxlogit", "MaxLogit()"), Line("B", "first", "-")
 FUNCTIONS = {LARGEST: SCORERS["maxlogit"].fit(), FIRST: lambda features: features.logits[:, 0]}
 
 
+def test_what_is_wrong_with_a_set_names_score_and_set():
+    spoiled = Scored(None, SCORED.head, ID, SETS | {"broken": of([np.nan, 0], [1, 0])})
+    with pytest.raises(
+        UserError, match="^maxlogit on broken: logits of images to be scored holds 1 values that are NaN"
+    ):
+        score_sets(spoiled, FUNCTIONS)
+
+
 def test_a_row_for_each_set_and_score_with_its_columns_and_numbers():
     rows, raw = score_sets(SCORED, FUNCTIONS)
     assert [(row["ood_set"], row["method"], row["scorer"], row["options"]) for row in rows] == [
@@ -85,7 +93,8 @@ def test_a_score_that_cannot_be_computed_loses_only_itself():
         "maxlogit"
     }
     assert (
-        left_out(refused) == "\nleft out: A early (rank 0)\nleft out: A late (NaN for image 3)" and left_out(None) == ""
+        left_out(refused) == "\nleft out: A early (rank 0)\nleft out: A late (late on id: NaN for image 3)"
+        and left_out(None) == ""
     )
     with pytest.raises(UserError, match="rank 0"):
         SCORED.fit(scorers)

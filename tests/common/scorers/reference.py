@@ -1,0 +1,289 @@
+"""Every score once more, written plainly from its paper, image by image, in float64: what common/scorers is held against. Nothing is shared with it.
+
+A reference takes (train, head, test) and the scorer, of which it reads the hyper-parameters. ID training features and head are given always.
+"""
+
+from fractions import Fraction
+from math import log
+
+import numpy as np
+
+
+def lse(f):
+    f = np.asarray(f, float)
+    return f.max() + np.log(np.exp(f - f.max()).sum())
+
+
+def log_softmax(f):
+    """log p; that of the largest without cancellation."""
+    f = np.asarray(f, float)
+    top, rest = f.argmax(), f - f.max()
+    others = np.exp(np.delete(rest, top)).sum()
+    return rest - np.log1p(others)
+
+
+def wide(given):
+    return given.penultimate.astype(float), given.logits.astype(float)
+
+
+def energies(rows, weight, bias):
+    return [lse(weight.astype(float) @ h + bias) for h in rows]
+
+
+# --- of the logits ---
+
+
+def msp(train, head, test, s):
+    return [np.exp(log_softmax(f).max()) for f in test.logits]
+
+
+def maxlogit(train, head, test, s):
+    return [max(f) for f in test.logits]
+
+
+def energy(train, head, test, s):
+    return [s.T * lse(f.astype(float) / s.T) for f in test.logits]
+
+
+def odin(train, head, test, s):
+    """With a step the network has computed it, and the score is the array of that name."""
+    if s.eps:
+        return test.extras[f"odin:T={s.T:.0f},eps={s.eps}"]
+    return [np.exp(log_softmax(f.astype(float) / s.T).max()) for f in test.logits]
+
+
+def klm(train, head, test, s):
+    logs = np.array([log_softmax(f) for f in train.logits])
+    groups = [logs[train.logits.argmax(1) == c] for c in range(logs.shape[1])]
+    prototypes = [g.max(0) + np.log(np.exp(g - g.max(0)).sum(0) / len(g)) for g in groups if len(g)]
+    scores = []
+    for f in test.logits:
+        log_p = log_softmax(f)
+        p = np.exp(log_p)
+        scores.append(-min((p * (log_p - d)).sum() for d in prototypes))
+    return scores
+
+
+def gen(train, head, test, s):
+    scores = []
+    for f in test.logits:
+        log_p = np.sort(log_softmax(f))[::-1]
+        log_rest = [lse(log_p[1:]), *np.log(-np.expm1(log_p[1:]))]  # log (1 - p)
+        scores.append(-sum(np.exp(s.gamma * (a + b)) for a, b in list(zip(log_p, log_rest))[: s.M]))
+    return scores
+
+
+def gradnorm(train, head, test, s):
+    scores = []
+    for h, f in zip(*wide(test)):
+        gradient = np.outer(np.exp(log_softmax(f / s.T)) - 1 / len(f), h) / s.T
+        scores.append(np.abs(gradient).sum())
+    return scores
+
+
+# --- by distance ---
+
+
+def class_means(train):
+    h = train.penultimate.astype(float)
+    return {c: h[train.labels == c].mean(0) for c in np.unique(train.labels)}
+
+
+def precision(centred):
+    return np.linalg.pinv(centred.T @ centred / len(centred), rcond=1e-12, hermitian=True)
+
+
+def class_distances(train, test):
+    means, h = class_means(train), train.penultimate.astype(float)
+    P = precision(np.array([row - means[c] for row, c in zip(h, train.labels)]))
+    return [min((row - m) @ P @ (row - m) for m in means.values()) for row in test.penultimate.astype(float)]
+
+
+def mahalanobis(train, head, test, s):
+    return [-d for d in class_distances(train, test)]
+
+
+def rmd(train, head, test, s):
+    h, centre = train.penultimate.astype(float), train.penultimate.astype(float).mean(0)
+    P = precision(h - centre)
+    background = [(row - centre) @ P @ (row - centre) for row in test.penultimate.astype(float)]
+    return [b - d for b, d in zip(background, class_distances(train, test))]
+
+
+def vim(train, head, test, s):
+    (H, F), C = wide(train), train.penultimate.shape[1]
+    D = (
+        s.D
+        or {
+            "current": 1000 if C >= 2048 else 512 if C >= 768 else C // 2,
+            "half": C // 2,
+            "old": 1000 if C >= 2048 else 512,
+        }[s.rule]
+    )
+    U, sigma, Vt = np.linalg.svd(head.weight.astype(float), full_matrices=False)
+    eps = 2.0**-23 if (head.weight == head.weight.astype("f4")).all() else 2.0**-52
+    seen = sigma > max(head.weight.shape) * eps * sigma[0]
+    u = -Vt[seen].T @ ((U[:, seen].T @ head.bias) / sigma[seen])
+    R = np.linalg.svd(H - u)[2][D:].T
+    alpha = F.max(1).mean() / np.mean([np.linalg.norm((h - u) @ R) for h in H])
+    return [lse(f) - alpha * np.linalg.norm((h - u) @ R) for h, f in zip(*wide(test))]
+
+
+def unit(row):
+    return row / np.linalg.norm(row) if row.any() else row
+
+
+def knn(train, head, test, s):
+    bank = [unit(h) for h in train.penultimate.astype(float)]
+    return [-sorted(np.linalg.norm(unit(h) - g) for g in bank)[s.k - 1] for h in test.penultimate.astype(float)]
+
+
+def she(train, head, test, s):
+    (H, F), means = wide(train), class_means(train)
+    patterns = []
+    for c in range(F.shape[1]):
+        right = H[(F.argmax(1) == c) & (train.labels == c)]
+        patterns.append(right.mean(0) if len(right) else means.get(c, H.mean(0)))
+    return [h @ patterns[f.argmax()] for h, f in zip(*wide(test))]
+
+
+def fdbd(train, head, test, s):
+    weight, centre, scores = head.weight.astype(float), train.penultimate.astype(float).mean(0), []
+    for h, f in zip(*wide(test)):
+        top, total = f.argmax(), 0.0
+        for c in range(len(f)):
+            gap = np.linalg.norm(weight[top] - weight[c])
+            total += (f[top] - f[c]) / gap if gap else 0.0
+        scores.append(total / (len(f) - 1) / np.linalg.norm(h - centre))
+    return scores
+
+
+def dml(train, head, test, s):
+    weight = [unit(w) for w in head.weight.astype(float)]
+    return [s.lam * max(unit(h) @ w for w in weight) + np.linalg.norm(h) for h in test.penultimate.astype(float)]
+
+
+# --- of shaped activations or thinned weights ---
+
+
+def clip(train, s):
+    return s.c if s.c is not None else np.percentile(train.penultimate.astype(float), s.percentile)
+
+
+def thinned(train, head, s):
+    V = head.weight.astype(float) * train.penultimate.astype(float).mean(0)
+    return head.weight * (V > np.percentile(V, s.p))
+
+
+def react(train, head, test, s):
+    return energies(np.minimum(test.penultimate.astype(float), clip(train, s)), head.weight, head.bias)
+
+
+def dice(train, head, test, s):
+    return energies(test.penultimate.astype(float), thinned(train, head, s), head.bias)
+
+
+def dice_react(train, head, test, s):
+    return energies(np.minimum(test.penultimate.astype(float), clip(train, s)), thinned(train, head, s), head.bias)
+
+
+def line(train, head, test, s):
+    weight, means, scores, masks = head.weight.astype(float), class_means(train), [], {}
+    for h in np.minimum(test.penultimate.astype(float), s.delta):
+        c = int((weight @ h + head.bias).argmax())
+        if c not in masks:
+            S = means.get(c, train.penultimate.astype(float).mean(0)) * weight[c]
+            V = np.abs(S) * weight
+            masks[c] = S > np.percentile(S, s.p_a), weight * (V > np.percentile(V, s.p_w))
+        scores.append(lse(masks[c][1] @ (h * masks[c][0]) + head.bias))
+    return scores
+
+
+def shaped(train, head, test, s, variant):
+    scores = []
+    for h in test.penultimate.astype(float):
+        kept = sorted(range(len(h)), key=lambda i: (-h[i], i))[: len(h) - round(len(h) * s.percentile / 100)]
+        pruned = np.zeros(len(h))
+        pruned[kept] = h[kept]
+        s1, s2 = h.sum(), pruned.sum()
+        factor = np.exp(min(s1 / s2, 300)) if s2 else np.e
+        even = np.zeros(len(h))
+        even[kept] = s1 / len(kept)
+        made = {"p": pruned, "b": even, "s": pruned * factor, "scale": h * factor}[variant]
+        scores.append(lse(head.weight.astype(float) @ made + head.bias))
+    return scores
+
+
+# --- of feature maps ---
+
+
+def featurenorm(train, head, test, s):
+    norms, jigsaw = (train.extras[name].astype(float) for name in ("block_norms", "jigsaw_block_norms"))
+    best = (
+        s.block
+        if s.block is not None
+        else max(range(norms.shape[1]), key=lambda b: np.mean(norms[:, b] / jigsaw[:, b]))
+    )
+    return test.extras["block_norms"][:, best]
+
+
+def masf(train, head, test, s):
+    """In fractions. Predicted class, two folds."""
+    layers = np.split(
+        np.arange(train.extras["channel_maxima"].shape[1] - 3), [int(train.extras["channel_maxima"][0, 1])]
+    )
+
+    def p_value(count, n):
+        return Fraction(1 + int(count), n + 1)
+
+    def simes(row, first):
+        found = []
+        for layer in layers:
+            q = sorted(
+                min(
+                    Fraction(1),
+                    2 * p_value(min((first[:, c] <= row[c]).sum(), (first[:, c] >= row[c]).sum()), len(first)),
+                )
+                for c in layer
+            )
+            found.append(min(len(q) * value / j for j, value in enumerate(q, 1)))
+        return found
+
+    def null(rows):
+        first, second = rows[::2], rows[1::2]
+        levels = [simes(row, first) for row in second]
+        return first, levels, [product(own, levels, own=True) for own in levels]
+
+    def product(row, levels, own=False):
+        counts = [sum(level[i] <= row[i] for level in levels) for i in range(len(layers))]
+        found = Fraction(1)
+        for count in counts:
+            found *= Fraction(count, len(levels)) if own else p_value(count, len(levels))
+        return found
+
+    train_rows, test_rows, scores = train.extras["channel_maxima"][:, 3:], test.extras["channel_maxima"][:, 3:], []
+    groups = {c: train_rows[train.labels == c] for c in range(train.logits.shape[1])}
+    nulls = {c: null(rows) for c, rows in groups.items() if len(rows) >= 8 and (rows != rows[0]).any()}
+    pooled = null(train_rows)
+    for row, f in zip(test_rows, test.logits):
+        first, levels, products = nulls.get(int(f.argmax()), pooled)
+        own = product(simes(row, first), levels)
+        p = p_value(sum(other <= own for other in products), len(products))
+        scores.append(2 * (log(own.numerator) - log(own.denominator)) if s.output == "fisher" else float(p))
+    return scores
+
+
+def variant(name):
+    return lambda train, head, test, s: shaped(train, head, test, s, name)
+
+
+REFERENCE = {
+    "msp": msp, "maxlogit": maxlogit, "energy": energy, "odin": odin, "mahalanobis": mahalanobis, "rmd": rmd, "vim": vim, "dice": dice,
+    "react": react, "dice+react": dice_react, "knn": knn, "klm": klm, "featurenorm": featurenorm, "line": line, "masf": masf,
+    "gradnorm": gradnorm, "ash-s": variant("s"), "ash-b": variant("b"), "ash-p": variant("p"), "scale": variant("scale"), "she": she,
+    "gen": gen, "fdbd": fdbd, "dml": dml,
+}  # fmt: skip
+# Other settings of these.
+REFERENCE |= {"odin-dfb": odin, "react-99": react, "react-c1": react, "vim-old": vim, "vim-half": vim, "masf-p": masf}
+# Registered scores that have no reference, each with the reason.
+EXCEPTIONS: dict[str, str] = {}
