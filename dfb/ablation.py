@@ -7,7 +7,6 @@ A variant is called after its run's folder (a file that is not called results.cs
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
+from common.data.masks import read_manifest
 from common.results.columns import OWN
 from common.results.lines import averaged
 from common.results.rows import read_rows
@@ -36,10 +36,7 @@ def mask_lines(paths: list[Path]) -> Lines:
     """Counts of each manifest, and its agreement with the truth where it was scored."""
     found: Lines = {}
     for path in paths:
-        try:
-            counts = json.loads(path.read_text())["counts"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is not a manifest of masks ({type(error).__name__})") from error
+        counts = read_manifest(path)["counts"]
         line = found.setdefault(path.parent.parent.name, {})
         truth = counts.get("against_truth", {})
         for name, value in {**{n: counts[n] for n in COUNTS}, **{n: truth[n] for n in TRUTH if n in truth}}.items():

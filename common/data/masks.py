@@ -1,11 +1,13 @@
 """Masks beside images: stored as bits with a manifest that says what they belong to.
 
 A folder of masks holds part-00000.npz, ... (packed bits of PART images each) and manifest.json, which is written last: a folder without it is
-unfinished and is gone on with. Each part names the identity (digest of network, recipe and images) it was made for; a part of another identity
-is made anew, and masks whose manifest does not fit the network or the images are refused.
+unfinished and is gone on with. Each part names the identity (digest of network, recipe and images) it was made for and its number; another part
+is made anew, with a word on stderr. The manifest carries digests of its parts and of itself: what differs is refused, and so are masks that do
+not fit the network or the images.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,26 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from common.cli.arrays import read_npz
 from common.cli.errors import UserError
-from common.cli.files import write_atomically
+from common.cli.files import read_json, sha256, write_atomically, write_json
 from common.cli.recipes import digest
 
-FORMAT = "ood-backgrounds masks 1"
+FORMAT = "ood-backgrounds masks 2"
+OLDER = "ood-backgrounds masks 1"  # without digests of the parts
+NEEDS: dict[str, type | tuple[type, ...]] = {  # what a manifest says, whatever else
+    "identity": str, "images": int, "size": list, "counts": dict, "parts": list, "sha256": str,
+    "checkpoint_sha256": str, "data": str, "data_sha256": str, "classes": int, "transform": dict, "recipe": dict,
+}  # fmt: skip
+OWN = (
+    "format",
+    "identity",
+    "images",
+    "size",
+    "counts",
+    "parts",
+    "sha256",
+)  # the others are the facts behind the identity
 IGNORE = -100  # padding in a segmentation
 PART = 4096  # images a file
 
@@ -74,16 +91,24 @@ def make_masks(
     """
     identity = digest(facts, count, list(size))
     manifest = folder / "manifest.json"
-    if turn[0] == 0 and manifest.exists() and _json(manifest).get("identity") != identity:
+    if turn[0] == 0 and manifest.exists() and read_json(manifest).get("identity") != identity:
         manifest.unlink()  # stale: from here on the folder is unfinished
-    places = [(folder / f"part-{number:05}.npz", start) for number, start in enumerate(range(0, count, PART))]
-    for path, start in places[turn[0] :: turn[1]]:
-        if _read_part(path, identity) is None:
-            made = make(torch.arange(start, min(start + PART, count)))
-            _write_part(path, {"bits": pack(made.pop("masks")), **made}, identity)
+    places = _places(folder, count)
+    for number, (path, rows) in list(enumerate(places))[turn[0] :: turn[1]]:
+        if _read_part(path, identity, number, len(rows), size) is None:
+            made = make(torch.arange(rows.start, rows.stop))
+            _write_part(path, {"bits": pack(made.pop("masks")), **made}, identity, number)
     wait()
-    arrays = [_read_part(path, identity) for path, _ in places]
+    arrays = [_read_part(path, identity, number, len(rows), size) for number, (path, rows) in enumerate(places)]
+    if lost := [str(path) for (path, _), part in zip(places, arrays) if part is None]:
+        raise UserError(f"{lost[0]} was made, and is not there or damaged; make the masks again")
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+
+
+def _places(folder: Path, count: int) -> list[tuple[Path, range]]:
+    """Each part and its rows."""
+    starts = range(0, count, PART)
+    return [(folder / f"part-{n:05}.npz", range(start, min(start + PART, count))) for n, start in enumerate(starts)]
 
 
 def write_manifest(
@@ -97,10 +122,34 @@ def write_manifest(
         "size": list(size),
         **facts,
         "counts": counts,
+        "parts": [sha256(path) for path, _ in _places(folder, count)],
     }
-    write_atomically(
-        folder / "manifest.json", lambda part: part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    )
+    write_json(folder / "manifest.json", content | {"sha256": digest(content)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What masks are of and how good, as it was written. Raises UserError for another file, one that was changed, and one that lacks a part."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        line, reason = getattr(error, "lineno", 1), getattr(error, "msg", type(error).__name__)
+        raise UserError(f"{path}, line {line}: not a whole manifest in JSON ({reason})") from None
+    if isinstance(content, dict) and content.get("format") == OLDER:
+        raise UserError(
+            f"{path} is of older masks, whose parts have no digests; make the masks again, by the same command"
+        )
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a manifest of masks of this suite (expected format {FORMAT!r})")
+    for name, kind in NEEDS.items():
+        if not isinstance(content.get(name), kind):
+            raise UserError(f"{path}: expected {name!r}, a {kind.__name__}, got {content.get(name)!r}")
+    said = {name: value for name, value in content.items() if name != "sha256"}
+    facts = {name: value for name, value in content.items() if name not in OWN}
+    if content["sha256"] != digest(said) or content["identity"] != digest(facts, content["images"], content["size"]):
+        raise UserError(f"{path} was changed after it was written (the SHA-256 differs); make the masks again")
+    return content
 
 
 def read_masks(folder: Path) -> StoredMasks:
@@ -108,23 +157,20 @@ def read_masks(folder: Path) -> StoredMasks:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(f"no masks in {folder} (no manifest.json: never made, or not finished)")
-    manifest = _json(path)
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is not a manifest of masks of this suite (expected format {FORMAT!r})")
-    parts, size = [], tuple(manifest["size"])
-    for number in range(-(-manifest["images"] // PART)):
-        part = _read_part(folder / f"part-{number:05}.npz", manifest["identity"])
-        if part is None:
-            raise UserError(
-                f"{folder / f'part-{number:05}.npz'} is missing, damaged, or of other masks; make the masks again"
-            )
-        parts.append(part["bits"])
-    bits = np.concatenate(parts)
-    if bits.shape != (manifest["images"], -(-size[0] * size[1] // 8)):
-        raise UserError(
-            f"{folder} holds {bits.shape[0]} masks of {bits.shape[1]} bytes; its manifest says {manifest['images']} of {size[0]} x {size[1]} pixels"
+    manifest = read_manifest(path)
+    bits, size, identity = [], tuple(manifest["size"]), manifest["identity"]
+    for number, (place, rows) in enumerate(_places(folder, manifest["images"])):
+        if not place.is_file():
+            raise UserError(f"{place} is missing; make the masks again")
+        part = (
+            _read_part(place, identity, number, len(rows), size)
+            if [sha256(place)] == manifest["parts"][number:][:1]
+            else None
         )
-    return StoredMasks(torch.from_numpy(bits), size, manifest)
+        if part is None:
+            raise UserError(f"{place} is damaged, or of other masks than {path} says; make the masks again")
+        bits.append(part["bits"])
+    return StoredMasks(torch.from_numpy(np.concatenate(bits)), size, manifest)
 
 
 def check_masks(masks: StoredMasks, images: Any, checkpoint_sha256: str, classes: int) -> None:
@@ -157,29 +203,32 @@ def true_masks(images: Any) -> StoredMasks:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+def _named(identity: str, number: int) -> str:
+    return f"{identity} part {number}"
 
 
-def _write_part(path: Path, arrays: dict[str, np.ndarray], identity: str) -> None:
+def _write_part(path: Path, arrays: dict[str, np.ndarray], identity: str, number: int) -> None:
     def write(part: Path) -> None:
         with open(part, "wb") as file:
-            np.savez_compressed(file, identity=np.array(identity), **arrays)
+            np.savez_compressed(file, identity=np.array(_named(identity, number)), **arrays)
 
     write_atomically(path, write)
 
 
-def _read_part(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a part, or None if it is not there, not whole, or not of this identity."""
+def _read_part(
+    path: Path, identity: str, number: int, rows: int, size: tuple[int, int]
+) -> dict[str, np.ndarray] | None:
+    """The arrays of a part, or None if it is not there, or, with a word on stderr, not whole or not that of this identity and number."""
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception:  # numpy and zipfile raise many kinds for a file that was cut
-        return None
-    return arrays if str(arrays.pop("identity", "")) == identity else None
+        arrays = read_npz(path)
+        is_it = str(arrays.pop("identity", "")) == _named(identity, number)
+        fits = is_it and arrays["bits"].shape == (rows, -(-size[0] * size[1] // 8)) and arrays["bits"].dtype == np.uint8
+        if fits and all(len(array) == rows for array in arrays.values()):
+            return arrays
+        reason = "it lacks rows" if is_it else "it is of other masks"
+    except (UserError, KeyError, TypeError) as error:
+        reason = str(error).removeprefix(f"{path}").removeprefix(":").strip()
+    print(f"{path}: not the part that belongs here ({reason})", file=sys.stderr)
+    return None

@@ -65,14 +65,6 @@ def passes(
         yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
 
 
-def check_needs(model: Classifier, needs: Iterable[str]) -> dict[str, Callable[[Pass], Tensor]]:
-    """What makes each extra. Raises UserError for one that is unknown, or that this network cannot give."""
-    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
-    if any(need in MAKERS for need in makers) and not model.blocks():
-        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
-    return makers
-
-
 def batches(
     images: Any,
     batch_size: int = 250,
@@ -101,6 +93,14 @@ class Pass:
     logits: Float[Tensor, "batch classes"]  # with their graph back to `images` where some extra asks for a gradient
     blocks: list[Tensor]  # every residual block's output
     start: int
+
+
+def check_needs(model: Classifier, needs: Iterable[str]) -> dict[str, Callable[[Pass], Tensor]]:
+    """What makes each extra. Raises UserError for one that is unknown, or that this network cannot give."""
+    makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
+    if any(need in MAKERS for need in makers) and not model.blocks():
+        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
+    return makers
 
 
 def _one_batch(

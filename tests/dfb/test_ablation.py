@@ -1,12 +1,15 @@
 """One line a variant, from manifests and from results."""
 
 import csv
-import json
 
+import numpy as np
 import pytest
 
 from common.cli.errors import UserError
+from common.data.masks import make_masks, write_manifest
 from dfb.ablation import report
+
+FACTS = {"checkpoint_sha256": "c", "data": "toys", "data_sha256": "d", "classes": 2, "transform": {}, "recipe": {}}
 
 
 def results(path, *cells):
@@ -59,8 +62,8 @@ def test_manifests_show_counts_and_the_truth_where_it_is_known(tmp_path):
         ("default", {"against_truth": {"iou": 0.5, "mean_image_iou": 0.25, "precision": 0.75, "recall": 1.0}}),
     ):
         files.append(tmp_path / name / "masks/manifest.json")
-        files[-1].parent.mkdir(parents=True)
-        files[-1].write_text(json.dumps({"counts": counts | extra}))
+        make_masks(files[-1].parent, FACTS, 1, (2, 3), lambda rows: {"masks": np.zeros((len(rows), 2, 3), bool)})
+        write_manifest(files[-1].parent, FACTS, 1, (2, 3), counts | extra)
     blur, default = report(files, ["auroc"]).splitlines()[4:]
     assert blur.replace(" ", "") == "|blur|40.00|0.00|0.00|25.00|-|-|-|-|" and default.replace(" ", "").endswith(
         "|50.00|25.00|75.00|100.00|"

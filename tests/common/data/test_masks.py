@@ -20,6 +20,7 @@ FACTS = {
     "data": "toys",
     "data_sha256": "d" * 64,
     "classes": 300,
+    "transform": {"size_px": 7},
     "recipe": {"theta": 0.5},
 }
 
@@ -77,18 +78,64 @@ def test_an_interrupted_folder_is_gone_on_with_and_a_stale_one_is_made_anew(tmp_
     assert len(calls) == 3 and torch.equal(read_masks(tmp_path).rows(torch.arange(10)), ~masks)
 
 
-def test_damaged_and_foreign_folders_are_refused(tmp_path):
+def test_a_manifest_that_was_edited_cut_or_is_another_is_refused(tmp_path):
+    path = tmp_path / "manifest.json"
     written(tmp_path, random_masks(3))
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"images": 4}))
-    with pytest.raises(UserError, match="holds 3 masks of 5 bytes; its manifest says 4 of 5 x 7 pixels"):
-        read_masks(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"identity": "x"}))
-    with pytest.raises(UserError, match="is missing, damaged, or of other masks"):
-        read_masks(tmp_path)
-    (tmp_path / "manifest.json").write_text("{}")
+    whole = path.read_text()
+
+    def said(change):
+        content = json.loads(whole)
+        change(content)
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError) as error:
+            read_masks(tmp_path)
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+        return str(error.value)
+
+    changed = "was changed after it was written"
+    assert changed in said(lambda c: c["recipe"].update(theta=0.9))
+    assert changed in said(lambda c: c["counts"].update(foreground_share=0.5))
+    assert changed in said(lambda c: c.update(images=4)) and changed in said(lambda c: c.update(identity="x"))
+    assert changed in said(lambda c: c.update(size=[7, 5])) and changed in said(lambda c: c.update(more=1))
+    for name, kind in module.NEEDS.items():
+        assert f"expected {name!r}, a {kind.__name__}, got None" in said(lambda c, name=name: c.pop(name))
+    assert "is of older masks" in said(lambda c: c.update(format=module.OLDER))
+    assert "is not a manifest of masks of this suite" in said(lambda c: c.clear())
+    path.write_text("[]")
     with pytest.raises(UserError, match="is not a manifest of masks of this suite"):
         read_masks(tmp_path)
+    path.write_text(whole[:-20])
+    with pytest.raises(UserError, match=r"manifest\.json, line \d+: not a whole manifest in JSON"):
+        read_masks(tmp_path)
+
+
+def test_every_part_is_the_one_that_was_made_in_its_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "PART", 4)
+    masks, first, second = random_masks(10), tmp_path / "part-00000.npz", tmp_path / "part-00001.npz"
+    other = random_masks(10, seed=1)
+    written(tmp_path / "other", other)  # by the same network and recipe, on a machine that rounds otherwise
+    contents = [first, second]
+
+    def spoiled(damage):
+        written(tmp_path, masks)
+        capsys.readouterr()
+        contents[:] = [path.read_bytes() for path in (first, second)]
+        damage()
+        with pytest.raises(UserError, match=r"part-0000[01]\.npz is (missing|damaged, or of other masks than)"):
+            read_masks(tmp_path)
+
+    flipped = lambda content, at: content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]  # noqa: E731
+    spoiled(lambda: [first.write_bytes(contents[1]), second.write_bytes(contents[0])])  # swapped
+    written(tmp_path, masks)
+    assert "part-00000.npz: not the part that belongs here (it is of other masks)" in capsys.readouterr().err
+    spoiled(lambda: first.write_bytes((tmp_path / "other/part-00000.npz").read_bytes()))
+    first.unlink()
+    spoiled(first.unlink)
+    for at in np.random.default_rng(0).integers(len(contents[0]), size=20).tolist():
+        spoiled(lambda at=at: first.write_bytes(flipped(contents[0], at)))
+    (tmp_path / "manifest.json").unlink()
+    written(tmp_path, masks)
+    assert torch.equal(read_masks(tmp_path).rows(torch.arange(10)), masks)
 
 
 def test_masks_of_other_images_network_classes_or_size_are_refused():

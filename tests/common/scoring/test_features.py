@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -136,12 +138,101 @@ def test_the_cache_is_keyed_by_content_not_by_name(model, images, tmp_path):
     hook.remove()
 
 
-def test_a_torn_cache_file_is_made_again(model, images, tmp_path):
-    cache = FeatureCache(tmp_path)
-    whole = cache.get(model, images, (), **QUIET)
-    for path in tmp_path.rglob("logits.npy"):
-        path.write_bytes(path.read_bytes()[:100])
-    assert np.array_equal(cache.get(model, images, (), **QUIET).logits, whole.logits)
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x40
+    path.write_bytes(content)
+
+
+def damages(folder, rng):
+    """Ways to spoil a file of the cache: a bit anywhere, its end lost, without the digest as older ones are, another array's content."""
+    logits, block_norms = folder / "logits.npy", folder / "block_norms.npy"
+    for path in (logits, block_norms, folder / "penultimate.npy"):
+        content = path.read_bytes()
+        for at in rng.integers(len(content), size=4).tolist():
+            yield path, partial(flip, path, at)
+        for length in (0, 20, 100, len(content) - 32, len(content) - 1):
+            yield path, partial(path.write_bytes, content[:length])
+    yield logits, partial(logits.write_bytes, (folder / "penultimate.npy").read_bytes())
+
+
+@pytest.mark.parametrize("large_bytes", [2**31, 0])
+def test_a_damaged_array_of_the_cache_is_made_again_with_a_word(model, images, tmp_path, capsys, large_bytes):
+    cache, few = FeatureCache(tmp_path, large_bytes), images.subset(torch.arange(6))
+    whole = cache.get(model, few, ("block_norms",), **QUIET)
+    whole = {
+        "penultimate": whole.penultimate.copy(),
+        "logits": whole.logits.copy(),
+        "block_norms": whole.extras["block_norms"].copy(),
+    }
+    (folder,) = tmp_path.iterdir()
+    for path, damage in list(damages(folder, np.random.default_rng(0))):
+        damage()
+        again = cache.get(model, few, ("block_norms",), **QUIET)
+        assert capsys.readouterr().err == f"{path}: damaged, or of an older form; made again\n"
+        for name, array in {"penultimate": again.penultimate, "logits": again.logits, **again.extras}.items():
+            assert np.allclose(array, whole[name], rtol=1e-6), (path, name)
+    cache.get(model, few, ("block_norms",), **QUIET)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_array_of_another_network_is_made_again(model, images, tmp_path, capsys):
+    import copy
+
+    cache, other = FeatureCache(tmp_path), copy.deepcopy(model)
+    with torch.no_grad():
+        other.head.bias += 1
+    mine = cache.get(model, images, (), **QUIET)
+    (first,) = tmp_path.iterdir()
+    cache.get(other, images, (), **QUIET)
+    (second,) = (path for path in tmp_path.iterdir() if path != first)
+    (first / "logits.npy").write_bytes((second / "logits.npy").read_bytes())
+    assert np.array_equal(cache.get(model, images, (), **QUIET).logits, mine.logits)
+    assert "logits.npy: damaged" in capsys.readouterr().err
+
+
+def killed_pass(model, images, folder, at):
+    """A pass into the cache that is killed in its batch `at`, of 7 images."""
+    calls = []
+
+    def count(*_):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+
+    hook = model.normalise.register_forward_pre_hook(count)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(folder, large_bytes=0).get(model, images, (), batch_size=7, **QUIET)
+    hook.remove()
+
+
+@pytest.mark.parametrize(
+    "pattern, at, passed",
+    [
+        ("*.rows.logits.npy", -1, 30),
+        ("*.rows.logits.npy", 140, 30),
+        ("*.rows.penultimate.npy", 60, 30),
+        ("*.json", 1, 30),
+        ("none", 0, 16),
+    ],
+)
+def test_what_a_killed_pass_left_is_gone_on_with_only_if_it_is_whole(
+    model, images, tmp_path, monkeypatch, pattern, at, passed
+):
+    monkeypatch.setattr(feature_cache, "STRIDE_BYTES", 1)
+    whole = FeatureCache(None).get(model, images, (), batch_size=7, **QUIET)
+    killed_pass(model, images, tmp_path, 3)
+    for path in tmp_path.rglob(pattern):
+        if at == -1:
+            path.write_bytes(path.read_bytes()[:-1])
+        else:
+            flip(path, at)
+    seen = []
+    hook = model.normalise.register_forward_pre_hook(lambda _m, batch: seen.append(len(batch[0])))
+    again = FeatureCache(tmp_path, large_bytes=0).get(model, images, (), batch_size=7, **QUIET)
+    hook.remove()
+    assert sum(seen) == passed
+    assert np.array_equal(again.logits, whole.logits) and np.array_equal(again.penultimate, whole.penultimate)
 
 
 def test_a_large_set_is_mapped_and_a_killed_pass_goes_on_from_its_last_safe_row(model, images, tmp_path, monkeypatch):
