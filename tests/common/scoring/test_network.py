@@ -46,6 +46,18 @@ def test_training_images_pass_only_for_scores_that_look_at_them():
     assert len(scored.id) == len(scored.ood["shapes-noise"]) == 10 and list(scored.ood) == ["shapes-noise"]
 
 
+def test_a_score_that_this_network_cannot_serve_is_left_out_before_any_pass():
+    some, scorers = network(), scorer_lines(["msp", "featurenorm", "masf"], "shapes", "M")
+    assert some.able(scorers, None) == scorers
+    some.model.blocks = lambda: []
+    refused = {}
+    assert [line.scorer for line in some.able(scorers, refused)] == ["msp"]
+    assert [line.scorer for line in refused] == ["featurenorm", "masf"]
+    assert all("none are known of resnet8" in reason for reason in refused.values())
+    with pytest.raises(UserError, match="none are known of resnet8"):
+        some.able(scorers, None)
+
+
 def test_batch_size_precision_cache_and_bar_have_their_effect(tmp_path: Path, capsys):
     sizes = []
     some = network(batch_size=4, precision="bf16", cache=tmp_path, quiet=False)
