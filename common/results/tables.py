@@ -1,6 +1,7 @@
 """Rows of results as a table: one line a method and scorer, one column an OOD set, mean +- std over seeds."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from common.results.lines import Column, Line, lines_of
 from common.results.rows import method_of
 
 METRICS = {"fpr95": "FPR95", "auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
-LATEX = {  # in this order
-    "\\": r"\textbackslash ", "->": r"$\to$", "±": r"$\pm$", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "<": r"$<$", ">": r"$>$",
+LATEX = {
+    "->": r"$\to$", "±": r"$\pm$", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "<": "$<$", ">": "$>$", "$": r"\$", "{": r"\{", "}": r"\}",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 Printable = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and lines
 
@@ -104,9 +106,7 @@ def latex(tables: dict[str, Printable]) -> str:
 
 
 def _escape(text: str) -> str:
-    for sign, plain in LATEX.items():
-        text = text.replace(sign, plain)
-    return text
+    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], text)
 
 
 def read_paper(folder: Path) -> list[dict[str, str]]:

@@ -62,4 +62,7 @@ def test_own_tables_are_written_for_latex_too():
     rows = [result_row(method="a_b & c", seed=seed) for seed in (0, 1)]
     text = latex(own_tables(rows, ["auroc"]))
     assert r"a\_b \& c & energy & 75.00 $\pm$ 0.00 (n=2) & 75.00 $\pm$ 0.00 (n=2) & 90.00 $\pm$ 0.00 (n=2) \\" in text
+    assert r"\textbackslash{}input\{/x\} \$1 -- a\_b" in latex(
+        {"t": (["method", "score"], [[r"\input{/x} $1 -- a_b", "-"]])}
+    )
     assert r"\begin{tabular}{llrrr}" in text and text.count(r"\\") == 2
