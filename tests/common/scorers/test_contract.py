@@ -15,11 +15,17 @@ from common.scorers.base import Scorer
 
 # A value unlike the default for every hyper-parameter there is; "rule" is left to the tests of ViM, where the width matters.
 OTHER = {"T": 3.0, "eps": 0.1, "gamma": 0.7, "M": 2, "percentile": 40.0, "c": 0.5, "p": 30.0, "p_w": 3.0, "p_a": 30.0, "delta": 0.5,
-         "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p"}  # fmt: skip
+         "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p",
+         "norm": "l2", "variance": 50.0, "times": "maxlogit", "alpha": 0.1, "logit": "maxlogit"}  # fmt: skip
 
 
 def others(name: str) -> dict[str, Any]:
-    found = OTHER | {"ash-p": {"variant": "b"}, "masf-p": {"output": "fisher"}}.get(name, {})
+    found = OTHER | {
+        "ash-p": {"variant": "b"},
+        "masf-p": {"output": "fisher"},
+        "mahalanobis++": {"norm": "none"},
+        "rmd++": {"norm": "none"},
+    }.get(name, {})
     fixed = ("percentile",) if getattr(SCORERS[name], "c", None) is not None else ()  # a threshold that is given
     names = {field.name for field in dataclasses.fields(SCORERS[name])} - set(fixed)
     return {key: value for key, value in found.items() if key in names}
@@ -87,7 +93,7 @@ def test_a_bad_name_or_option_is_explained(name, text):
         scorer(name)
 
 
-PER_CENT = [(n, f.name) for n, s in SCORERS.items() for f in dataclasses.fields(s) if f.name in ("p", "p_w", "p_a", "percentile")]  # fmt: skip
+PER_CENT = [(n, f.name) for n, s in SCORERS.items() for f in dataclasses.fields(s) if f.name in ("p", "p_w", "p_a", "percentile", "variance")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "option"), PER_CENT)
