@@ -108,6 +108,8 @@ def scorer(name: str) -> Scorer:
         key, _, word = option.partition("=")
         if key not in known:
             raise unknown(f"hyper-parameter of {base}", key, known or ["none"])
+        if key in changes:
+            raise UserError(f"{base}: {key} is given twice")
         kind = field_type(type(default), key)
         try:
             changes[key] = kind(word)

@@ -58,7 +58,9 @@ def passes(
     """The arrays of `extract`, a batch at a time, each with the row of its first image: this process's range of rows without its first `done`."""
     makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
     if any(need in MAKERS for need in makers) and not model.blocks():
-        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
+        raise UserError(
+            f"featurenorm and masf look into residual blocks, and none are known of {model.name}; leave them out"
+        )
     model = model.to(device).eval()
     mine = distributed.share(torch.arange(len(images)))[done:]
     if len(mine) == 0:

@@ -1,6 +1,7 @@
 """Every entry of SCORERS under the contract; names, presets and options."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_names_and_presets():
             "energy:T=1e300",
             r"energy: T must be in \[1e-06, 1e\+06\], got 1e\+300",
         ),  # T lse(f / T) would be T log K for all
+        ("energy:T=1,T=2", "energy: T is given twice"),
         ("dml:lam=inf", "dml: lam must be a finite number, got inf"),
         ("react:c=inf", "react: c must be a finite number, got inf"),
         ("line:delta=nan", "line: delta must be >= 1e-12, got nan"),
@@ -114,6 +116,11 @@ def test_numbers_whose_squares_overflow_are_named_and_so_is_a_score_that_is_not_
 
     with pytest.raises(UserError, match="Broken gives 2 of 3 images a score that is NaN or infinite"):
         Broken().fit()(Features(np.zeros((3, 2)), np.zeros((3, 2))))
+
+
+def test_every_score_has_its_place_on_the_page():
+    page = (Path(__file__).parents[3] / "docs/scores.md").read_text()
+    assert not [name for name in SCORERS if f"`{name}`" not in page]
 
 
 def test_the_base_class_itself_is_no_scorer():
