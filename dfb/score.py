@@ -16,7 +16,7 @@ from common.cli.recipes import choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, check_features
-from common.scorers.distances import ViM
+from common.scorers.subspaces import ViM
 
 SIGNS = ("plus", "minus", "two_sided")
 EPS = 1e-6  # S_b at or below it has no useful logarithm

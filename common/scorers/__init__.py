@@ -7,11 +7,14 @@ from common.cli.recipes import field_type
 from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
-from common.scorers.distances import DML, FDBD, KNN, SHE, Mahalanobis, RelativeMahalanobis, ViM
+from common.scorers.distances import DML, FDBD, KNN, SHE, NNGuide
+from common.scorers.gaussians import Mahalanobis, RelativeMahalanobis
 from common.scorers.gradients import GradNorm
 from common.scorers.logits import Energy, MaxLogit
 from common.scorers.maps import FeatureNorm, MaSF
+from common.scorers.relative import NCI, CADRef, CARef
 from common.scorers.softmax import GEN, MSP, ODIN, KLMatching
+from common.scorers.subspaces import NECO, Residual, ViM
 
 __all__ = ["ALL", "CANONICAL", "SCORERS", "Features", "Head", "Scorer", "canonical", "scorer"]
 
@@ -40,6 +43,14 @@ SCORERS: dict[str, Scorer] = {
     "gen": GEN(),
     "fdbd": FDBD(),
     "dml": DML(),
+    "mahalanobis++": Mahalanobis(norm="l2"),
+    "rmd++": RelativeMahalanobis(norm="l2"),
+    "residual": Residual(),
+    "neco": NECO(),
+    "nnguide": NNGuide(),
+    "caref": CARef(),
+    "cadref": CADRef(),
+    "nci": NCI(),
     # Other settings in use under the same name.
     "odin-dfb": ODIN(T=2.0, eps=0.0),  # DFB eval.py: temperature 2, no step
     "react-99": ReAct(percentile=99.0),  # ViM's and DFB's scripts
@@ -97,6 +108,8 @@ def scorer(name: str) -> Scorer:
         key, _, word = option.partition("=")
         if key not in known:
             raise unknown(f"hyper-parameter of {base}", key, known or ["none"])
+        if key in changes:
+            raise UserError(f"{base}: {key} is given twice")
         kind = field_type(type(default), key)
         try:
             changes[key] = kind(word)

@@ -166,7 +166,7 @@ def row_wise(
     return np.concatenate([function(*(array[part].astype(np.float64) for array in arrays)) for part in parts])
 
 
-def mean(rows: np.ndarray) -> Float[np.ndarray, " channels"]:
+def mean(rows: Any) -> Float[np.ndarray, " channels"]:
     """Mean over images, summed in float64."""
     return rows.mean(axis=0, dtype=np.float64)
 
@@ -180,10 +180,7 @@ def class_sums(
 
 
 def class_means(
-    rows: Float[np.ndarray, "images channels"],
-    labels: Int[np.ndarray, " images"],
-    classes: int,
-    chosen: Bool[np.ndarray, " images"] | None = None,
+    rows: Any, labels: Int[np.ndarray, " images"], classes: int, chosen: Bool[np.ndarray, " images"] | None = None
 ) -> tuple[Float[np.ndarray, "classes channels"], Int[np.ndarray, " classes"]]:
     """Mean of each class in float64 (zero for a class without images) and the number of images in it; of the `chosen` rows only, if given."""
     sums, counts = np.zeros((classes, rows.shape[1])), np.zeros(classes, dtype=np.int64)

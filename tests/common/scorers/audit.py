@@ -100,18 +100,23 @@ MADE: dict[str, Callable[[], World]] = {
 }
 WORLDS: dict[str, Callable[[], World]] = {name: cache(made) for name, made in MADE.items()}
 
-NO_COVARIANCE = {name: "do not vary within any class" for name in ("mahalanobis", "rmd")}
-NO_RESIDUAL = {name: "ViM: training features lie in 9 dimensions, nothing is left" for name in ("vim", "vim-half")}
+GAUSSIAN = ("mahalanobis", "rmd", "mahalanobis++", "rmd++")
+NO_COVARIANCE = {name: "do not vary within any class" for name in GAUSSIAN}
+NO_RESIDUAL = {
+    name: "training features lie in 9 dimensions, nothing is left" for name in ("vim", "vim-half", "residual")
+}
 REFUSED: dict[str, dict[str, str]] = {
     "all training features zero": NO_COVARIANCE | NO_RESIDUAL | {
         "dice": "DICE: no weight contributes more", "dice+react": "percentile 90 of the training activations is 0",
         "react": "ReAct: percentile 90 of the training activations is 0", "react-99": "ReAct: percentile 99 of the training",
         "knn": "KNN: the features of all training images are zero", "she": "SHE: the features of all training images are zero",
         "line": "LINe: p_w 90 and p_a 90 leave no class an activation", "masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel",
+        "neco": "NECO: training features do not vary", "nnguide": "NNGuide: the features of all training images are zero",
+        "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
     },
     "one image a class": NO_COVARIANCE | {"knn": "KNN: k must be at most the number of training images, 20, got 50"},
     "no variance within classes": NO_COVARIANCE | NO_RESIDUAL,
-    "one row for all": NO_COVARIANCE | NO_RESIDUAL | {"masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel maxima of all"},
+    "one row for all": NO_COVARIANCE | NO_RESIDUAL | {"masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel maxima of all", "neco": "NECO: training"},
 }  # fmt: skip
 for name in MADE:
     if name != "C = 520":
@@ -121,18 +126,21 @@ FEW = {name: "MaSF: [0-9]+ of [0-9]+ classes have fewer than 8 training images" 
 NEVER = {
     "klm": "KLMatching: [0-9]+ of [0-9]+ classes are predicted for no fitting image",
     "she": "SHE: [0-9]+ of [0-9]+ classes have no correctly",
+    "caref": "CARef: [0-9]+ of [0-9]+ classes are predicted for no training image",
+    "cadref": "CADRef: [0-9]+ of [0-9]+ classes are predicted for no training image",
 }
 SURE = {"msp": "MSP: probabilities of very sure images round to 1 even in float64, and tie"}
 SURE_AT_2 = SURE | {"odin-dfb": SURE["msp"].replace("MSP", "ODIN")}  # also at temperature 2
 WARNED: dict[str, dict[str, str]] = {
     "K = 1000": FEW | NEVER,
-    "C > N": SURE | {"vim": "ViM: 56 training images are too few for 60 channels", "vim-half": "ViM: 56 training"} | {
-        name: "56 training images in 3 classes are too few for [0-9]+ channels" for name in ("mahalanobis", "rmd")
+    "C > N": SURE | {"vim": "ViM: 56 training images are too few for 60 channels", "vim-half": "ViM: 56 training", "residual": "Residual: 56 training",
+                    "neco": "NECO: 56 training images are too few for 59 channels"} | {
+        name: "56 training images in 3 classes are too few for [0-9]+ channels" for name in GAUSSIAN
     },
     "C = 520": SURE_AT_2,
     "logits 1e4": SURE_AT_2,
     "missing classes": FEW | {"she": NEVER["she"]} | {
-        name: r"2 of 7 classes have no training image \(0, 1\)" for name in ("mahalanobis", "rmd", "line")
+        name: r"2 of 7 classes have no training image \(0, 1\)" for name in (*GAUSSIAN, "line")
     },
     "equal weights": NEVER,
     "all training features zero": {"klm": NEVER["klm"]},

@@ -84,8 +84,14 @@ def gradnorm(train, head, test, s):
 # --- by distance ---
 
 
-def class_means(train):
-    h = train.penultimate.astype(float)
+def normed(given, s):
+    """Rows as they are, or of length 1."""
+    h = given.penultimate.astype(float)
+    return np.array([unit(row) for row in h]) if s.norm == "l2" else h
+
+
+def class_means(train, s=None):
+    h = train.penultimate.astype(float) if s is None else normed(train, s)
     return {c: h[train.labels == c].mean(0) for c in np.unique(train.labels)}
 
 
@@ -93,40 +99,92 @@ def precision(centred):
     return np.linalg.pinv(centred.T @ centred / len(centred), rcond=1e-12, hermitian=True)
 
 
-def class_distances(train, test):
-    means, h = class_means(train), train.penultimate.astype(float)
+def class_distances(train, test, s):
+    means, h = class_means(train, s), normed(train, s)
     P = precision(np.array([row - means[c] for row, c in zip(h, train.labels)]))
-    return [min((row - m) @ P @ (row - m) for m in means.values()) for row in test.penultimate.astype(float)]
+    return [min((row - m) @ P @ (row - m) for m in means.values()) for row in normed(test, s)]
 
 
 def mahalanobis(train, head, test, s):
-    return [-d for d in class_distances(train, test)]
+    return [-d for d in class_distances(train, test, s)]
 
 
 def rmd(train, head, test, s):
-    h, centre = train.penultimate.astype(float), train.penultimate.astype(float).mean(0)
+    h, centre = normed(train, s), normed(train, s).mean(0)
     P = precision(h - centre)
-    background = [(row - centre) @ P @ (row - centre) for row in test.penultimate.astype(float)]
-    return [b - d for b, d in zip(background, class_distances(train, test))]
+    background = [(row - centre) @ P @ (row - centre) for row in normed(test, s)]
+    return [b - d for b, d in zip(background, class_distances(train, test, s))]
 
 
-def vim(train, head, test, s):
-    (H, F), C = wide(train), train.penultimate.shape[1]
-    D = (
-        s.D
-        or {
-            "current": 1000 if C >= 2048 else 512 if C >= 768 else C // 2,
-            "half": C // 2,
-            "old": 1000 if C >= 2048 else 512,
-        }[s.rule]
-    )
+def residual_space(train, head, s):
+    """Origin u, and the directions R of least second moment about it."""
+    H, C = train.penultimate.astype(float), train.penultimate.shape[1]
+    old = 1000 if C >= 2048 else 512
+    D = s.D or {"current": old if C >= 768 else C // 2, "half": C // 2, "old": old}[s.rule]
     U, sigma, Vt = np.linalg.svd(head.weight.astype(float), full_matrices=False)
     eps = 2.0**-23 if (head.weight == head.weight.astype("f4")).all() else 2.0**-52
     seen = sigma > max(head.weight.shape) * eps * sigma[0]
     u = -Vt[seen].T @ ((U[:, seen].T @ head.bias) / sigma[seen])
-    R = np.linalg.svd(H - u)[2][D:].T
+    return u, np.linalg.svd(H - u)[2][D:].T
+
+
+def residual(train, head, test, s):
+    u, R = residual_space(train, head, s)
+    return [-np.linalg.norm((h - u) @ R) for h in test.penultimate.astype(float)]
+
+
+def vim(train, head, test, s):
+    (H, F), (u, R) = wide(train), residual_space(train, head, s)
     alpha = F.max(1).mean() / np.mean([np.linalg.norm((h - u) @ R) for h in H])
     return [lse(f) - alpha * np.linalg.norm((h - u) @ R) for h, f in zip(*wide(test))]
+
+
+def neco(train, head, test, s):
+    H = train.penultimate.astype(float)
+    centre, deviation = H.mean(0), H.std(0)
+    deviation[np.ptp(H, axis=0) == 0] = 1
+    _, sigma, Vt = np.linalg.svd((H - centre) / deviation, full_matrices=False)
+    D = next(d for d in range(1, len(sigma) + 1) if (sigma[:d] ** 2).sum() >= s.variance / 100 * (sigma**2).sum())
+    Z = (test.penultimate.astype(float) - centre) / deviation
+    ratios = [np.linalg.norm(Vt[: s.D or D] @ z) / np.linalg.norm(z) for z in Z]
+    return ratios if s.times == "none" else [ratio * f.max() for ratio, f in zip(ratios, wide(test)[1])]
+
+
+def nnguide(train, head, test, s):
+    bank = [lse(f) * unit(h) for h, f in zip(*wide(train))]
+    return [lse(f) * np.mean(sorted(unit(h) @ z for z in bank)[-s.k :]) for h, f in zip(*wide(test))]
+
+
+def relative_errors(train, test):
+    """h - m_c of each image, what its length is divided by, and c."""
+    H, F = wide(train)
+    found = []
+    for h, f in zip(*wide(test)):
+        own = H[F.argmax(1) == f.argmax()]
+        length = max(np.abs(h).sum(), 1e-12 * np.abs(H).sum(1).mean())
+        found.append((h - (own if len(own) else H).mean(0), length, f.argmax()))
+    return found
+
+
+def caref(train, head, test, s):
+    return [-np.abs(error).sum() / length for error, length, c in relative_errors(train, test)]
+
+
+def cadref(train, head, test, s):
+    S = lse if s.logit == "energy" else max
+    usual, scores = np.mean([S(f) for f in wide(train)[1]]), []
+    for (error, length, c), f in zip(relative_errors(train, test), wide(test)[1]):
+        towards = error * np.sign(head.weight[c].astype(float))
+        scores.append(-(towards[towards > 0].sum() / S(f) - towards[towards < 0].sum() / usual) / length)
+    return scores
+
+
+def nci(train, head, test, s):
+    centre, scores = train.penultimate.astype(float).mean(0), []
+    for h, f in zip(*wide(test)):
+        w = head.weight[f.argmax()].astype(float)
+        scores.append(w @ (h - centre) / np.linalg.norm(h - centre) + s.alpha * np.abs(h).sum())
+    return scores
 
 
 def unit(row):
@@ -282,6 +340,10 @@ REFERENCE = {
     "react": react, "dice+react": dice_react, "knn": knn, "klm": klm, "featurenorm": featurenorm, "line": line, "masf": masf,
     "gradnorm": gradnorm, "ash-s": variant("s"), "ash-b": variant("b"), "ash-p": variant("p"), "scale": variant("scale"), "she": she,
     "gen": gen, "fdbd": fdbd, "dml": dml,
+}  # fmt: skip
+REFERENCE |= {
+    "mahalanobis++": mahalanobis, "rmd++": rmd, "residual": residual, "neco": neco, "nnguide": nnguide, "caref": caref, "cadref": cadref,
+    "nci": nci,
 }  # fmt: skip
 # Other settings of these.
 REFERENCE |= {"odin-dfb": odin, "react-99": react, "react-c1": react, "vim-old": vim, "vim-half": vim, "masf-p": masf}

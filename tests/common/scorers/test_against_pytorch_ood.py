@@ -88,6 +88,13 @@ def fdbd():
     return theirs(detector.fDBD(None, linear(torch.float32)).fit_features(tensor(TRAIN.penultimate)))
 
 
+def nnguide():
+    """It keeps its bank in float32, and wants the images so too."""
+    peer = detector.NNGuide(encoder=None, head=linear(torch.float32))
+    peer.fit_features(tensor(TRAIN.penultimate), tensor(TRAIN.labels))
+    return -peer.predict_features(tensor(TEST.penultimate).float()).numpy().astype(np.float64)
+
+
 EQUAL = {  # name: their scores, relative tolerance
     "msp": (on_logits(detector.MaxSoftmax(None)), 1e-12),
     "maxlogit": (on_logits(detector.MaxLogit(None)), 0),
@@ -107,6 +114,11 @@ EQUAL = {  # name: their scores, relative tolerance
         1e-4,
     ),
     "gradnorm": (gradnorm, 1e-9),
+    "nnguide": (nnguide, 1e-5),
+    "nci:alpha=0.01": (
+        lambda: theirs(fitted(detector.NCI, encoder=None, head=linear(torch.float32), alpha=0.01)),
+        1e-5,
+    ),
     "fdbd": (fdbd, 1e-4),
 }
 

@@ -1,6 +1,7 @@
 """Every entry of SCORERS under the contract; names, presets and options."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,17 @@ from common.scorers.base import Scorer
 
 # A value unlike the default for every hyper-parameter there is; "rule" is left to the tests of ViM, where the width matters.
 OTHER = {"T": 3.0, "eps": 0.1, "gamma": 0.7, "M": 2, "percentile": 40.0, "c": 0.5, "p": 30.0, "p_w": 3.0, "p_a": 30.0, "delta": 0.5,
-         "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p"}  # fmt: skip
+         "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p",
+         "norm": "l2", "variance": 50.0, "times": "maxlogit", "alpha": 0.1, "logit": "maxlogit"}  # fmt: skip
 
 
 def others(name: str) -> dict[str, Any]:
-    found = OTHER | {"ash-p": {"variant": "b"}, "masf-p": {"output": "fisher"}}.get(name, {})
+    found = OTHER | {
+        "ash-p": {"variant": "b"},
+        "masf-p": {"output": "fisher"},
+        "mahalanobis++": {"norm": "none"},
+        "rmd++": {"norm": "none"},
+    }.get(name, {})
     fixed = ("percentile",) if getattr(SCORERS[name], "c", None) is not None else ()  # a threshold that is given
     names = {field.name for field in dataclasses.fields(SCORERS[name])} - set(fixed)
     return {key: value for key, value in found.items() if key in names}
@@ -77,6 +84,7 @@ def test_names_and_presets():
             "energy:T=1e300",
             r"energy: T must be in \[1e-06, 1e\+06\], got 1e\+300",
         ),  # T lse(f / T) would be T log K for all
+        ("energy:T=1,T=2", "energy: T is given twice"),
         ("dml:lam=inf", "dml: lam must be a finite number, got inf"),
         ("react:c=inf", "react: c must be a finite number, got inf"),
         ("line:delta=nan", "line: delta must be >= 1e-12, got nan"),
@@ -87,7 +95,7 @@ def test_a_bad_name_or_option_is_explained(name, text):
         scorer(name)
 
 
-PER_CENT = [(n, f.name) for n, s in SCORERS.items() for f in dataclasses.fields(s) if f.name in ("p", "p_w", "p_a", "percentile")]  # fmt: skip
+PER_CENT = [(n, f.name) for n, s in SCORERS.items() for f in dataclasses.fields(s) if f.name in ("p", "p_w", "p_a", "percentile", "variance")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "option"), PER_CENT)
@@ -108,6 +116,11 @@ def test_numbers_whose_squares_overflow_are_named_and_so_is_a_score_that_is_not_
 
     with pytest.raises(UserError, match="Broken gives 2 of 3 images a score that is NaN or infinite"):
         Broken().fit()(Features(np.zeros((3, 2)), np.zeros((3, 2))))
+
+
+def test_every_score_has_its_place_on_the_page():
+    page = (Path(__file__).parents[3] / "docs/scores.md").read_text()
+    assert not [name for name in SCORERS if f"`{name}`" not in page]
 
 
 def test_the_base_class_itself_is_no_scorer():
