@@ -22,3 +22,15 @@ def typed(monkeypatch, capsys):
         return code, said.out, said.err
 
     return run
+
+
+@pytest.fixture
+def started_as(monkeypatch):
+    """started_as(rank, count): the environment that torchrun gives to a process."""
+
+    def set_environment(rank: int, count: int) -> None:
+        given = {"RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+        for name, value in given.items():
+            monkeypatch.setenv(name, str(value))
+
+    return set_environment

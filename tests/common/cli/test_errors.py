@@ -26,15 +26,15 @@ def test_bad_input_is_one_line_and_code_two(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "error: lr must be >= 0, got -1\n")
 
 
-def test_another_process_says_which_it_is(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "3")
+def test_another_process_says_which_it_is(capsys, monkeypatch, started_as):
+    started_as(3, 4)
     monkeypatch.setattr("common.cli.errors.time.sleep", lambda seconds: None)
     assert ends(UserError("no image")) == 2
     assert capsys.readouterr().err == "error: process 3: no image\n"
 
 
-def test_a_lost_fellow_process_is_one_line_and_code_one(capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_a_lost_fellow_process_is_one_line_and_code_one(capsys, started_as):
+    started_as(0, 2)
     assert ends(RuntimeError("gloo: Connection closed by peer\nmore")) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "another process is gone" in said and "more" not in said

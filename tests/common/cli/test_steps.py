@@ -229,7 +229,7 @@ def test_what_stands_there_is_told_for_values_that_are_resolved_once(tmp_path):
         assert step.is_done({"recipe": {"drops": (0.5,), "precision": "bf16"}})
 
 
-def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(tmp_path, monkeypatch):
+def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(tmp_path, started_as):
     box = []
 
     def together(value):  # what rank 0 sent, to rank 1
@@ -241,7 +241,7 @@ def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(t
         (tmp_path / "a").write_text("a")
     assert box == [True, False]
     sent = iter([True, None, True])
-    monkeypatch.setenv("RANK", "1")
+    started_as(1, 2)
     with making([tmp_path / "b"], together=lambda value: next(sent)) as step:
         assert step.is_done({"v": 2}), "rank 1 believes rank 0, also after a round of waiting"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.made.json", "a"]
