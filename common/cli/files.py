@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def _written(part: Path, write) -> None:
         with open(part, "ab") as file:
             file.write(bytes(1 << 20))
         raise
+
+
+def free_name(path: Path) -> Path:
+    """The first of PATH.1, PATH.2, ... that is not taken."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ for it; by another, is refused. What is stale is made again, but a run (hours of
 """
 
 import argparse
-import itertools
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.errors import UserError, group
-from common.cli.files import write_json
+from common.cli.files import free_name, write_json
 from common.cli.locks import Lock, holder, lock_path, named
 from common.cli.outputs import check_outputs
 from common.cli.recipes import digest, ranged
@@ -203,8 +202,7 @@ class Step:
             if (who := holder(lock)) and "identity" in who:
                 self._wait_for(who, lock.parent)
                 return False
-        names = (self.run.with_name(f"{self.run.name}.{number}") for number in itertools.count(1))
-        aside = next(name for name in names if not os.path.lexists(name))
+        aside = free_name(self.run)
         write_json(self.run / ASIDE, {"was": self.run.name, "is": aside.name})
         self.run.rename(aside)
         print(f"{self.run}: another run stood here; it is now {aside}", file=sys.stderr)

@@ -12,7 +12,7 @@ from common.backbones import BACKBONES
 from common.cli import flags
 from common.cli.errors import UserError
 from common.cli.flags import RunOptions
-from common.cli.recipes import add_arguments, digest, given, pick
+from common.cli.recipes import add_arguments, digest, given, pick, ranged
 from common.cli.steps import Step, making
 from common.data.transforms import Transform, default_transform, transform_from_facts
 from common.training.distributed import device_of, is_main, of_main
@@ -95,10 +95,12 @@ def settle(
 
 
 def facts_there(path: Path) -> dict[str, Any]:
-    """Facts of a checkpoint; {} where there is none that can be read."""
+    """Facts of a checkpoint; {} where there is none, or a damaged or foreign one. Raises OSError where it cannot be read just now."""
     try:
         return checkpoint.read_facts(path)
-    except UserError:
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         return {}
 
 
@@ -162,7 +164,7 @@ def add_start_arguments(parser: argparse.ArgumentParser) -> None:
     weights = 'start weights of the body: a file, or "hub" to fetch them [none: from scratch]'
     parser.add_argument("--weights", default=None, metavar="FILE", help=weights)
     size = "side of the images, in pixels [the set's: 32, 48 or 224]"
-    parser.add_argument("--image-size", type=int, default=None, metavar="PX", help=size)
+    parser.add_argument("--image-size", type=ranged(int, low=8), default=None, metavar="PX", help=size)
 
 
 def presets_text(method: Method) -> str:
