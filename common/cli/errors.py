@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from common.cli.files import naming
 from common.cli.signals import Interrupted, heard
 
 
@@ -33,7 +34,8 @@ def command(main: Callable[[], None], *, alone: bool = False) -> None:
             try:
                 main()
             finally:
-                sys.stdout.flush()  # here, where it can be told that nobody reads it or that there is no room
+                with naming("standard output"):
+                    sys.stdout.flush()  # here, where it can be told that nobody reads it or that there is no room
     except BaseException as error:
         if (end := ending(error, count)) is None:
             raise

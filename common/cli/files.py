@@ -17,7 +17,7 @@ def part_of(path: Path) -> Path:
 
 
 @contextmanager
-def naming(path: Path, *stand_ins: Path) -> Iterator[None]:
+def naming(path: Path | str, *stand_ins: Path) -> Iterator[None]:
     """An OSError that names no file, or one of `stand_ins`, names `path`."""
     try:
         yield

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.errors import UserError, group
-from common.cli.files import free_name, write_json
+from common.cli.files import free_name, naming, write_json
 from common.cli.locks import Lock, holder, lock_path, named
 from common.cli.outputs import check_outputs
 from common.cli.recipes import digest, ranged
@@ -98,7 +98,8 @@ class Step:
 
     def say(self, text: str) -> None:
         """Print a part of the result, and keep it for whoever asks when it is done."""
-        print(text)
+        with naming("standard output"):
+            print(text, flush=True)
         self._said.append(text)
 
     def forget_others(self) -> None:

@@ -264,11 +264,13 @@ class Run:
             self.objective.load_state_dict(own)
         if not state:
             return
+        if not 0 <= state["step"] < self.steps:
+            raise ValueError(f"step {state['step']} of {self.steps}")
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():
             # In the parameter's memory format: rounding must be that of an undisturbed run.
             tensors = {name: t for name, t in kept.items() if isinstance(t, Tensor)}
-            kept.update({name: torch.empty_like(parameter).copy_(t) for name, t in tensors.items()})
+            kept.update({name: torch.empty_like(parameter).copy_(t.view_as(parameter)) for name, t in tensors.items()})
         self.step, self.started = state["step"], time.monotonic() - state["seconds"]
         self.log = Log({name: pair.to(self.device) for name, pair in state["log"].items()})
 
