@@ -28,7 +28,7 @@ from common.data.transforms import Transform
 from common.training.batches import Batches
 from common.training.distributed import average, is_main, rank, wait, world
 from common.training.log import Log, append_log
-from common.training.objective import Batch, Clock, Objective, named_parameters
+from common.training.objective import Batch, Clock, Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
 from common.training.seeds import derive, generator
 
@@ -92,7 +92,9 @@ class Step(nn.Module):
 
 
 def make_optimizer(model: Classifier, objective: Objective, recipe: TrainRecipe) -> torch.optim.SGD:
-    groups = [{"params": [p for _, p in named_parameters(model, objective)], "lr_scale": 1.0}, *objective.groups()]
+    """Over the network's parameters, without a head that the objective does not use, and over the objective's own."""
+    used = [p for name, p in model.named_parameters() if objective.uses_head or not name.startswith("head.")]
+    groups = [{"params": used, "lr_scale": 1.0}, *objective.groups()]
     momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
     return torch.optim.SGD(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, **momentum)
 

@@ -1,12 +1,8 @@
 """What every training run needs to know, and the learning rate that follows from it."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-import torch
-
-from common.cli.device import resolve_precision
 from common.cli.recipes import check, choice, number, numbers, switch
 from common.training.augment import Augmentation
 
@@ -78,11 +74,3 @@ def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int) -> float:
         peak = max(1, steps // 4)
         return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
     return 0.1 ** sum(step >= round(share * steps) for share in recipe.drops)
-
-
-R = TypeVar("R", bound=TrainRecipe)
-
-
-def prepare_recipe(recipe: R, device: torch.device) -> R:
-    """The recipe with "auto" settled for this device."""
-    return replace(recipe, precision=resolve_precision(recipe.precision, device))

@@ -9,7 +9,7 @@ import pytest
 from common import pretrain
 from common.checkpoint import load, load_training, read_facts, weights_digest
 from common.training import command as training
-from common.training import engine, recipe
+from common.training import engine
 from lbf import finetune
 
 SMALL = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
@@ -188,7 +188,7 @@ def test_a_run_from_before_there_were_stamps_is_adopted_and_another_is_not(typed
 @pytest.mark.parametrize("stamped", [True, False])
 def test_precision_auto_is_what_it_was_when_the_run_began(typed, fits, tmp_path, monkeypatch, stamped):
     def on(hardware, *words):
-        monkeypatch.setattr(recipe, "resolve_precision", lambda asked, _: hardware if asked == "auto" else asked)
+        monkeypatch.setattr(training, "resolve_precision", lambda asked, _: hardware if asked == "auto" else asked)
         return typed(pretrain, "shapes", "--limit", 64, "--precision", *words, "--out", tmp_path / "run")
 
     on("float32", "auto")
