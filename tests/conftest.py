@@ -1,10 +1,17 @@
 """What tests of commands share."""
 
 import sys
+from typing import NamedTuple
 
 import pytest
 
 from common.cli.errors import command
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture
@@ -18,8 +25,7 @@ def typed(monkeypatch, capsys):
             command(module.main)
         except SystemExit as stop:
             code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        return Said(code, *capsys.readouterr())
 
     return run
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.cli.errors import UserError
-from common.cli.files import naming, part_of
+from common.cli.files import part_of
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
@@ -35,9 +35,11 @@ def _try(real: Path, path: Path) -> None:
     there = next(folder for folder in real.parents if os.path.lexists(folder))
     if not there.is_dir():
         raise UserError(f"{path}: {there} is not a folder")
-    with naming(path, there):
+    try:
         to_come = [part_of(part_of(real)).name, *real.parent.relative_to(there).parts]  # as long as any made beside it
         if max(len(os.fsencode(name)) for name in to_come) > os.pathconf(there, "PC_NAME_MAX"):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(4096))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,13 +1,12 @@
 """The command that makes tables: refusals, files, and that it knows when it is done."""
 
 import csv
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from common import tables
-from common.cli.errors import command
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs/results/quickstart/seed-0/lbf.csv"
@@ -15,18 +14,8 @@ PRINTED = ROOT / "lbf/paper/table1.csv"
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["tables", *map(str, words)])
-        code = 0
-        try:
-            command(tables.main)
-        except SystemExit as stop:
-            code = stop.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def typed(typed):
+    return partial(typed, tables)
 
 
 def test_a_printed_table_is_written_in_three_forms_and_not_again(typed, tmp_path):

@@ -70,7 +70,7 @@ def test_two_outputs_of_one_name_are_refused(here):
 
 def test_a_disk_that_refuses_is_named_with_the_output(here, monkeypatch):
     def full(dir):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", f"{dir}/tmp1234")
 
     monkeypatch.setattr("common.cli.outputs.tempfile.TemporaryFile", full)
     assert refused(here / "new/x") == f"{here / 'new/x'}: no space left on device"

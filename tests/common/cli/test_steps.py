@@ -136,6 +136,8 @@ def test_a_run_in_the_current_folder_is_not_moved_under_our_feet(fakes, monkeypa
     refused = fakes.run("--out", ".", "--run")
     assert refused.returncode == 2 and "is the current folder; write elsewhere" in refused.stderr
     assert (fakes.folder / "checkpoint.pt").read_text() == "old"
+    refused = fakes.run("--out", "/", "--run")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: / cannot be the folder of a run")
 
 
 def test_an_input_or_a_device_is_no_output_and_nothing_is_left_of_trying(fakes):
