@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cli.recipes import add_fields, check, choice, given, number, ranged
+from common.cli.recipes import add_fields, check, given, number, ranged
 from common.cli.steps import add_step_arguments
 
 
@@ -18,6 +18,13 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
     root = os.environ.get("OOD_DATA", "data")
     said = f"folder of the data sets [$OOD_DATA or data; now {root}]"
     parser.add_argument("--data", type=Path, default=Path(root), metavar="DIR", help=said)
+
+
+def add_corrupt_argument(parser: argparse.ArgumentParser) -> None:
+    said = (
+        "an image of a streamed set that does not decode: stop the run, or take another of its class and say so [stop]"
+    )
+    parser.add_argument("--on-corrupt", choices=("stop", "skip"), default="stop", help=said)
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +41,7 @@ class RunOptions:
     data: Path
     seed: int = number(0, low=0, why="the run's one seed; initialisation, order and augmentation derive theirs from it")
     limit: int | None = number(None, low=1, why="train on a class-balanced part of so many images, drawn from seed 0")
-    on_corrupt: str = choice(
-        "stop",
-        ("stop", "skip"),
-        why="an image of a streamed set that does not decode: stop the run, or take another of its class and say so",
-    )
+    on_corrupt: str = "stop"
     save_every: float = number(60.0, low=0, why="seconds between saves; a killed run goes on from the last")
     device: str = "auto"
     quiet: bool = False
@@ -54,6 +57,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     out = "folder of the run: recipe.json, log.jsonl, checkpoint.pt"
     parser.add_argument("--out", type=_folder, required=True, metavar="DIR", help=out)
     add_fields(parser, RunOptions)
+    add_corrupt_argument(parser)
     add_data_argument(parser)
     add_device_argument(parser)
     add_step_arguments(parser)

@@ -97,12 +97,12 @@ def settle(
 
 
 def facts_there(path: Path) -> dict[str, Any]:
-    """Facts of a checkpoint; {} where there is none, or a damaged or foreign one. Raises OSError where it cannot be read just now."""
+    """Facts of a checkpoint; {} where there is none, or a damaged or foreign one. Raises UserError where it cannot be read just now."""
     try:
         return checkpoint.read_facts(path)
     except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
+        if isinstance(error.__cause__, (OSError, MemoryError)):
+            raise
         return {}
 
 

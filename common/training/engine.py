@@ -234,7 +234,7 @@ class Run:
     def resume(self) -> tuple[str, str]:
         """("new" | "going on" | "finished", what is wrong with the checkpoint), with the run brought to where the checkpoint stands.
 
-        Raises UserError for another run's, and OSError or MemoryError where it cannot be read just now: that is no reason to train anew.
+        Raises UserError for another run's, and where it cannot be read just now, which is no reason to train anew.
         """
         if not os.path.lexists(self.path):
             return "new", ""
@@ -243,8 +243,8 @@ class Run:
             own = checkpoint.load_objective_state(self.path)  # {} in older checkpoints
             state = None if facts["finished"] else checkpoint.load_training(self.path)
         except UserError as error:
-            if isinstance(error.__cause__, (OSError, MemoryError)):
-                raise error.__cause__ from None
+            if isinstance(error.__cause__, (OSError, MemoryError, UserError)):
+                raise
             return "new", str(error)
         if facts.get("run_identity") != self.identity:
             said = "another run's: recipe, seed, data or start weights differ; write elsewhere"
