@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from common.backbones import build
 from common.checkpoint import save
-from common.cli.errors import command
 from common.data import shapes
 from common.results.rows import COLUMNS
 from dfb import ablation, classes, temperature
@@ -24,17 +22,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys, tmp_path):
-    """typed(module, words) -> (stdout, stderr); in a folder of its own, and without the seconds of a t-SNE and a whole scan"""
+def typed(typed, monkeypatch, tmp_path):
+    """typed(module, words), in a folder of its own, and without the seconds of a t-SNE and a whole scan"""
     monkeypatch.chdir(tmp_path)
     for module in (lbf_tsne, dfb_tsne):
         monkeypatch.setattr(module, "embed", lambda groups: [group.vectors[:, :2] for group in groups])
     monkeypatch.setattr(temperature, "T_GRID", (1.0, 2.5))
 
     def run(module, words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
-        command(module.main)
-        return capsys.readouterr()
+        said = typed(module, *words)
+        assert said.code == 0, said.err
+        return said
 
     return run
 

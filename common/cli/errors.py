@@ -1,10 +1,15 @@
-"""One way to refuse bad input: a single line on stderr, exit code 2, no traceback."""
+"""How a command ends: bad input, a disk that refuses, a signal are a single line on stderr and an exit code; only a fault of ours is a traceback."""
 
 import os
+import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from common.cli.files import naming
+from common.cli.signals import Interrupted, heard
 
 
 class UserError(ValueError):
@@ -21,34 +26,84 @@ def _one_line(message: Warning | str, category: type[Warning], *where: object) -
 
 
 def command(main: Callable[[], None], *, alone: bool = False) -> None:
-    """Run a command's `main`; a UserError becomes one line on stderr and exit code 2, a lost fellow process one line and exit code 1.
-
-    `alone`: its work is one process's; of those that torchrun starts the first does it, and the others end at once.
-    """
+    """Run a command's `main`, and end as `ending` says. `alone`: its work is one process's; of those that torchrun starts the first does it,
+    and the others end at once."""
     warnings.formatwarning = _one_line
-    if alone and os.environ.get("RANK", "0") != "0":
-        return
-    if alone:
-        os.environ["WORLD_SIZE"] = "1"
+    rank, count = 0, 1
     try:
-        main()
-    except UserError as error:
-        # Under torchrun the process that found the fault says so, and takes the others down
-        rank = os.environ.get("RANK", "0")
-        if rank != "0":
+        rank, count = group()
+        if alone and rank:
+            return
+        if alone:
+            os.environ["WORLD_SIZE"], count = "1", 1
+        with heard():
+            try:
+                main()
+            finally:
+                with naming("standard output"):
+                    sys.stdout.flush()  # here, where it can be told that nobody reads it or that there is no room
+    except BaseException as error:
+        if (end := ending(error, count)) is None:
+            raise
+        text, code = end
+        if rank and isinstance(error, UserError):
             # Where the first process has found it too, its message is enough: torchrun ends this one meanwhile
             time.sleep(2)
-        print(f"error: {'' if rank == '0' else f'process {rank}: '}{error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except RuntimeError as error:
-        text = str(error)
-        if os.environ.get("WORLD_SIZE", "1") == "1" or not any(word in text for word in ("onnection", "gloo", "NCCL")):
-            raise
-        print(
-            f"error: process {os.environ.get('RANK', '0')}: another process is gone; torchrun stops or restarts all ({text.splitlines()[0]})",
-            file=sys.stderr,
-            flush=True,
+        if text and not (rank and isinstance(error, KeyboardInterrupt)):
+            with suppress(OSError):
+                print(f"error: {f'process {rank}: ' if rank else ''}{text}", file=sys.stderr, flush=True)
+        _drop_what_cannot_be_printed()
+        sys.exit(code)
+
+
+def ending(error: BaseException, processes: int = 1) -> tuple[str, int] | None:
+    """The line ("" for none) and the exit code that an error ends a command with; None for a fault of ours."""
+    text = str(error)
+    match error:
+        case UserError():
+            return text, 2
+        case BrokenPipeError():  # `| head` has seen enough
+            return "", 128 + signal.SIGPIPE
+        case OSError():
+            cause, path = error.strerror or text, error.filename2 or error.filename
+            cause = cause[:1].lower() + cause[1:]
+            return cause if path is None else f"{os.fsdecode(path)}: {cause}", 2
+        case Interrupted():
+            return f"stopped by {error.signal.name}{error.where}; type the same command again", 128 + error.signal
+        case KeyboardInterrupt():
+            return "", 128 + signal.SIGINT
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return f"out of memory{f' ({text.splitlines()[0]})' if text else ''}; try smaller batches or images", 2
+    if (
+        processes > 1
+        and isinstance(error, RuntimeError)
+        and any(word in text for word in ("onnection", "gloo", "NCCL"))
+    ):
+        return f"another process is gone; torchrun stops or restarts all ({text.splitlines()[0]})", 1
+    return None
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """What stdout did not take would be tried again, and complained about, when Python ends."""
+    with suppress(OSError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def group() -> tuple[int, int]:
+    """This process's rank and how many torchrun has started, by what it leaves in the environment; (0, 1) without it.
+
+    Raises UserError for a WORLD_SIZE left over from elsewhere: this process would wait for fellows that do not exist.
+    """
+    count, rank = os.environ.get("WORLD_SIZE") or "1", os.environ.get("RANK", "")
+    if count == "1":
+        return 0, 1  # a RANK without a group says nothing
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing or not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count)):
+        said = f"without {', '.join(missing)}" if missing else f"with RANK={rank}"
+        raise UserError(
+            f"WORLD_SIZE={count} is set in the environment {said}: start with torchrun, or unset WORLD_SIZE"
         )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    return int(rank), int(count)

@@ -2,23 +2,63 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary_path)`, flush it to disk, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+def part_of(path: Path) -> Path:
+    """What this process writes before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def naming(path: Path | str, *stand_ins: Path) -> Iterator[None]:
+    """An OSError that names no file, or one of `stand_ins`, names `path`."""
     try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, *map(str, stand_ins)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call `write(temporary_path)`, flush it to disk, then rename it to `path`, or to where a link of that name leads.
+
+    Raises OSError that names `path` where the disk refuses; what stood there stands.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(path)
+    with naming(path, part):
+        try:
+            _written(part, write)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _written(part: Path, write) -> None:
+    try:
+        write(part)
+    except RuntimeError:
+        # torch says "unexpected pos" of a disk that is full: a plain write says why it fails.
+        with open(part, "ab") as file:
+            file.write(bytes(1 << 20))
+        raise
+
+
+def free_name(path: Path) -> Path:
+    """The first of PATH.1, PATH.2, ... that is not taken."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -26,11 +66,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file, or not one in whole."""
+    """Empty where there is no such file, or not one in whole. Raises OSError where it is there and cannot be read."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def sha256(path: Path) -> str:

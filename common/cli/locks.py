@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from common.cli.files import naming
+
 NOT_SUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _held: dict[int, Path] = {}  # of this process, by file descriptor
 
@@ -41,8 +43,13 @@ class Lock:
         while not self._is_ours():
             self.release()
             self._folders += [folder for folder in self.path.parents if not folder.exists()]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                if self.path.parent.exists():
+                    raise
+                continue  # another command, which wrote nothing there, has just taken the folder away
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -71,8 +78,9 @@ class Lock:
         """Say in the file who we are and what we make."""
         who = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
         text = json.dumps(who | content, indent=1).encode()
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
+        with naming(self.path):
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
 
     def release(self) -> None:
         if self._file is not None:
@@ -110,6 +118,7 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 def lock_path(path: Path) -> Path:
     """Beside what it guards: that may be moved, or not be there yet."""
+    path = Path(os.path.abspath(path))
     return path.with_name(f".{path.name}.lock")
 
 

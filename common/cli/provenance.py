@@ -9,25 +9,18 @@ from pathlib import Path
 
 import torch
 
+from common.cli.device import cpu_facts
+
 
 @cache
 def commit() -> str:
     """The commit of this checkout, "-dirty" where tracked files differ from it; "unknown" outside a checkout."""
-    here = Path(__file__).resolve().parent
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]  # the last: no tags
     try:
-        top = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        here = Path(__file__).resolve().parent
+        return subprocess.run(words, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("OOD_COMMIT", "unknown")  # a copy of the working tree may carry its commit along
-    return top + ("-dirty" if changed.strip() else "")
 
 
 @cache
@@ -45,10 +38,8 @@ def hardware(device: torch.device) -> str:
     """GPU name, or processor, cores in use and whether it has bf16 arithmetic."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next(
-        (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")),
-        platform.processor() or "CPU",
-    )
+    text = cpu_facts()
+    models = (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    model = next(models, platform.processor() or "CPU")
     extras = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in text]
     return f"{model}, {torch.get_num_threads()} threads" + (f" ({', '.join(extras)})" if extras else "")

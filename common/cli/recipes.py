@@ -7,57 +7,56 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from common.cli.errors import UserError, unknown
 
 R = TypeVar("R")
+Bound = float | int | None  # None = no bound
+MOST = 2**63 - 1  # of a whole number: what torch and NumPy hold
 
 
-def number(
-    default: float | int | None, *, low: float | int | None = None, high: float | int | None = None, why: str
-) -> Any:
-    """A number in [low, high] (None = no bound). `why` is its unit and source, shown by --help. A default of None means "not set"."""
-    return dataclasses.field(default=default, metadata={"kind": "number", "low": low, "high": high, "why": why})
+def _field(kind: str, default: Any, **said: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"kind": kind, **said})
+
+
+def number(default: Bound, *, low: Bound = None, high: Bound = None, why: str) -> Any:
+    """A finite number in [low, high]. `why` is its unit and source, shown by --help. A default of None means "not set"."""
+    return _field("number", default, low=low, high=high, why=why)
+
+
+def numbers(default: tuple[float, ...], *, low: Bound = None, high: Bound = None, why: str) -> Any:
+    """A tuple of numbers, each in [low, high]; on the command line separated by commas."""
+    return _field("numbers", default, low=low, high=high, why=why)
 
 
 def choice(default: str, options: tuple[str, ...], *, why: str) -> Any:
     """One of a few words."""
-    return dataclasses.field(default=default, metadata={"kind": "choice", "options": options, "why": why})
+    return _field("choice", default, options=options, why=why)
 
 
 def switch(default: bool, *, why: str) -> Any:
     """On or off: --name / --no-name."""
-    return dataclasses.field(default=default, metadata={"kind": "switch", "why": why})
+    return _field("switch", default, why=why)
 
 
-def numbers(
-    default: tuple[float, ...], *, low: float | int | None = None, high: float | int | None = None, why: str
-) -> Any:
-    """A tuple of numbers, each in [low, high]; on the command line separated by commas."""
-    return dataclasses.field(default=default, metadata={"kind": "numbers", "low": low, "high": high, "why": why})
-
-
-def text(default: str, *, why: str) -> Any:
-    return dataclasses.field(default=default, metadata={"kind": "text", "why": why})
-
-
-def _range(low: float | int | None, high: float | int | None) -> str:
-    if low is None and high is None:
-        return "any"
-    if high is None:
-        return f">= {low:g}"
-    if low is None:
-        return f"<= {high:g}"
+def _range(low: Bound, high: Bound) -> str:
+    if low is None or high is None:
+        return f">= {low:g}" if low is not None else f"<= {high:g}" if high is not None else "a number"
     return f"in [{low:g}, {high:g}]"
 
 
-def _check_number(name: str, value: Any, low: float | int | None, high: float | int | None) -> None:
-    # Written as "low <= value <= high" so that NaN fails.
+def check_number(name: str, value: Any, low: Bound = None, high: Bound = None, whole: bool = False) -> None:
+    """Raise UserError that names the value where it is no finite number in [low, high]."""
     fine = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fine = fine and (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
-    if not fine:
+    # Written as "low <= value <= high" so that NaN fails.
+    if not (fine and (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)):
         raise UserError(f"{name} must be {_range(low, high)}, got {value}")
+    if not abs(value) <= MOST:
+        raise UserError(f"{name} must be {_range(low, high)} and finite, below 2^63, got {value}")
+    if whole and int(value) != value:
+        raise UserError(f"{name} must be a whole number, got {value}")
 
 
 def check(recipe: Any) -> None:
@@ -65,17 +64,29 @@ def check(recipe: Any) -> None:
     for field in dataclasses.fields(recipe):
         meta, value = field.metadata, getattr(recipe, field.name)
         kind = meta.get("kind")
-        if kind == "number":
-            if value is None and field.default is None:
-                continue
-            _check_number(field.name, value, meta["low"], meta["high"])
-            if field_type(type(recipe), field.name) is int and int(value) != value:
-                raise UserError(f"{field.name} must be a whole number, got {value}")
+        if kind == "number" and not (value is None and field.default is None):
+            whole = field_type(type(recipe), field.name) is int
+            check_number(field.name, value, meta["low"], meta["high"], whole)
         elif kind == "numbers":
             for item in value:
-                _check_number(field.name, item, meta["low"], meta["high"])
+                check_number(field.name, item, meta["low"], meta["high"])
         elif kind == "choice" and value not in meta["options"]:
             raise UserError(f"{field.name} must be one of {', '.join(meta['options'])}, got {value!r}")
+
+
+def ranged(kind: type, low: Bound = None, high: Bound = None) -> Callable[[str], Any]:
+    """The `type` of a flag that belongs to no recipe: an int or a float that is checked as a recipe's."""
+
+    def parse(word: str) -> Any:
+        value = kind(word)
+        try:
+            check_number("it", value, low, high)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix("it ")) from None
+        return value
+
+    parse.__name__ = kind.__name__  # for argparse's own message: "invalid int value"
+    return parse
 
 
 def field_type(cls: type, name: str) -> type:
@@ -86,44 +97,37 @@ def field_type(cls: type, name: str) -> type:
     return hint
 
 
-def _tuple_of(kind: type, low: float | int | None, high: float | int | None):
-    def parse(words: str) -> tuple:
-        return tuple(kind(word) for word in words.split(",") if word)
-
-    parse.__name__ = "list of numbers"
-    return parse
+def _list_of_numbers(words: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in words.split(",") if word)
 
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: type, *, omit: tuple[str, ...] = ()) -> None:
     """One flag a field, but for those in `omit`. Flags default to "not given", so that a preset's value stands unless the user says otherwise."""
-    group = parser.add_argument_group(
-        "recipe", "each value overrides the preset's; defaults are those of the class where a preset is silent"
-    )
+    said = "each value overrides the preset's; defaults are those of the class where a preset is silent"
+    add_fields(parser.add_argument_group("recipe", said), recipe, omit=omit)
+
+
+def add_fields(group: Any, recipe: type, *, omit: tuple[str, ...] = ()) -> None:
+    """The flags themselves, of any dataclass with such fields. `group`: a parser or a group of one."""
     for field in dataclasses.fields(recipe):
-        meta = field.metadata
+        meta, default = field.metadata, field.default
         if "kind" not in meta or field.name in omit:
             continue
-        flag = "--" + field.name.replace("_", "-")
-        default = field.default
-        said = (
-            "none"
-            if default is None
-            else ",".join(f"{v:g}" for v in default)
-            if isinstance(default, tuple)
-            else default
-        )
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": field.name}
-        kind = meta["kind"]
-        if kind == "number":
-            options |= {"type": field_type(recipe, field.name), "metavar": "X"}
-            said = f"{said}; {_range(meta['low'], meta['high'])}"
-        elif kind == "numbers":
-            options |= {"type": _tuple_of(float, meta["low"], meta["high"]), "metavar": "X,X"}
-        elif kind == "choice":
-            options |= {"choices": meta["options"]}
-        elif kind == "switch":
-            options |= {"action": argparse.BooleanOptionalAction}
-        group.add_argument(flag, help=f"{meta['why']} [{said}]".replace("%", "%%"), **options)
+        shown = ",".join(f"{v:g}" for v in default) if isinstance(default, tuple) else default
+        shown = "none" if default is None else shown
+        options: dict[str, Any] = {}
+        match meta["kind"]:
+            case "number":
+                options = {"type": field_type(recipe, field.name), "metavar": "X"}
+                shown = f"{shown}; {_range(meta['low'], meta['high'])}"
+            case "numbers":
+                options = {"type": _list_of_numbers, "metavar": "X,X"}
+            case "choice":
+                options = {"choices": meta["options"]}
+            case "switch":
+                options = {"action": argparse.BooleanOptionalAction}
+        flag, said = "--" + field.name.replace("_", "-"), f"{meta['why']} [{shown}]".replace("%", "%%")
+        group.add_argument(flag, default=argparse.SUPPRESS, help=said, **options)
 
 
 def given(arguments: Any, recipe: Any) -> dict[str, Any]:

@@ -20,6 +20,12 @@ def stamp_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.made.json")
 
 
+def read_stamp(stamp: Path) -> Stamp:
+    """{} where there is none, or none that is whole."""
+    found = read_json(stamp)
+    return found if isinstance(found.get("outputs"), dict) and isinstance(found.get("made"), list) else {}
+
+
 def relative(paths, folder: Path) -> dict[str, Path]:
     return {os.path.relpath(path, folder): path for path in paths}
 
@@ -32,14 +38,14 @@ def holds(noted: dict[str, str | None], folder: Path) -> bool:
     """Whether every file noted is there with the content noted."""
     try:
         return bool(noted) and all(sha256(folder / name) == digest for name, digest in noted.items())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
 
 
 def stamps_of(path: Path) -> list[tuple[Path, Stamp]]:
     """Folder and content of the stamps that name a file, or of all stamps in a folder."""
     folder = path if path.is_dir() else path.parent
-    found = [read_json(stamp) for stamp in sorted(folder.glob(".*.made.json"))]
+    found = [read_stamp(stamp) for stamp in sorted(folder.glob(".*.made.json"))]
     return [(folder, stamp) for stamp in found if stamp and (path.is_dir() or path.name in stamp["outputs"])]
 
 

@@ -13,9 +13,9 @@ for it; by another, is refused. What is stale is made again, but a run (hours of
 """
 
 import argparse
-import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,35 +23,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.cli.errors import UserError
-from common.cli.files import read_json, write_json
+from common.cli.errors import UserError, group
+from common.cli.files import free_name, naming, write_json
 from common.cli.locks import Lock, holder, lock_path, named
-from common.cli.recipes import digest
-from common.cli.stamps import digests, holds, is_current, line_key, relative, stamp_path
+from common.cli.outputs import check_outputs
+from common.cli.recipes import digest, ranged
+from common.cli.signals import Interrupted
+from common.cli.stamps import digests, holds, is_current, line_key, read_stamp, relative, stamp_path
 
 POLL_S = 0.2
 ROUND_S = 60.0  # how long the first process waits before it shows the others that it lives
+RUN_FILES = ("recipe.json", "log.jsonl")  # written beside a run's checkpoint, by whoever holds the run
 ASIDE = ".aside.json"  # in a run that was moved aside: the name it had and the one it has
 
 
 def add_step_arguments(parser: argparse.ArgumentParser) -> None:
     """--expect and --wait, for `making`; every command that writes has them."""
-    group = parser.add_argument_group("steps", "what scripts add to run commands side by side: docs/tables.md")
-    group.add_argument(
-        "--expect",
-        action="append",
-        default=[],
-        type=_expectation,
-        metavar="PATH=KEY",
-        help="an input counts as there only if the line of that key made it, from inputs as they are now; repeatable",
-    )
-    group.add_argument(
-        "--wait",
-        type=float,
-        default=None,
-        metavar="S",
-        help=f"seconds an input may be missing while nobody makes it [60, under Slurm 600, now {_patience_s()}; without --expect 0]",
-    )
+    steps = parser.add_argument_group("steps", "what scripts add to run commands side by side: docs/tables.md")
+    said = "an input counts as there only if the line of that key made it, from inputs as they are now; repeatable"
+    steps.add_argument("--expect", action="append", default=[], type=_expectation, metavar="PATH=KEY", help=said)
+    default = f"60, under Slurm 600, now {_patience_s()}; without --expect 0"
+    said = f"seconds an input may be missing while nobody makes it [{default}]"
+    steps.add_argument("--wait", type=ranged(float, low=0), default=None, metavar="S", help=said)
 
 
 def _expectation(words: str) -> tuple[Path, str]:
@@ -68,7 +61,7 @@ class Step:
         self, outputs: list[Path], inputs: list[Path], run: Path | None, shared: bool, together: Callable | None
     ):
         self.outputs, self.inputs, self.run, self.shared = outputs, inputs, run, shared
-        self.first = together is None or os.environ.get("RANK", "0") == "0"
+        self.first = together is None or group()[0] == 0
         self._together = together or (lambda value: value)
         self._line, self._heard, self._said = line_key(), set(), []
         self._identity: dict[str, Any] | None = None  # once these outputs are ours to make
@@ -80,7 +73,7 @@ class Step:
 
     def before(self) -> dict[str, Any]:
         """The identity of what stands there, {} where nothing does: for values that are resolved once ("auto") and then read from the run."""
-        made = read_json(self.stamp).get("made") if self.outputs and self.first else None
+        made = read_stamp(self.stamp).get("made") if self.outputs and self.first else None
         return self._together(made[0]["words"] if made else {})
 
     def adopt(self, identity: dict[str, Any]) -> None:
@@ -105,7 +98,8 @@ class Step:
 
     def say(self, text: str) -> None:
         """Print a part of the result, and keep it for whoever asks when it is done."""
-        print(text)
+        with naming("standard output"):
+            print(text, flush=True)
         self._said.append(text)
 
     def forget_others(self) -> None:
@@ -172,8 +166,9 @@ class Step:
                 )
             return self._wait_for(who, self.name) if who else None
         self.lock.note(line=self._line, identity=ours, words=identity)
+        self._clear()
         self._read = digests(self.inputs, self.folder)
-        stamp = read_json(self.stamp) or {"outputs": {}, "made": []}
+        stamp = read_stamp(self.stamp) or {"outputs": {}, "made": []}
         whole = holds(stamp["outputs"], self.folder) and {*relative(self.outputs, self.folder)} <= {*stamp["outputs"]}
         same = next((maker for maker in stamp["made"] if maker["identity"] == ours), None)
         if whole and same:
@@ -189,18 +184,26 @@ class Step:
             write_json(self.stamp, self._stamp(identity, dict.fromkeys(relative(self.outputs, self.folder))))
         return False
 
+    def _clear(self) -> None:
+        """Take away what killed commands left half-written of what is ours alone to write."""
+        names = {path.name for path in (*self.outputs, self.stamp)} | ({*RUN_FILES} if self.run else set())
+        for folder in {path.parent for path in self.outputs}:
+            for part in folder.glob(".*.part"):
+                if (found := re.fullmatch(r"\.(.+)\.\d+\.part", part.name)) and found[1] in names:
+                    part.unlink(missing_ok=True)
+
     def _move_aside(self) -> bool:
         """The run under its next free name, RUN.1, RUN.2, ...; not while a living process writes in it."""
         if inside := [str(path) for path in self.inputs if self.run in path.parents]:
-            raise UserError(
-                f"{self.run} holds another run and {', '.join(inside)}, which this one needs; write elsewhere"
-            )
+            needed = ", ".join(inside)
+            raise UserError(f"{self.run} holds another run and {needed}, which this one needs; write elsewhere")
+        if Path.cwd().is_relative_to(self.run.resolve()):
+            raise UserError(f"{self.run} holds another run, and is the current folder; write elsewhere")
         for lock in self.run.rglob(".*.lock"):
             if (who := holder(lock)) and "identity" in who:
                 self._wait_for(who, lock.parent)
                 return False
-        names = (self.run.with_name(f"{self.run.name}.{number}") for number in itertools.count(1))
-        aside = next(name for name in names if not name.exists())
+        aside = free_name(self.run)
         write_json(self.run / ASIDE, {"was": self.run.name, "is": aside.name})
         self.run.rename(aside)
         print(f"{self.run}: another run stood here; it is now {aside}", file=sys.stderr)
@@ -262,11 +265,19 @@ def making(
     expect, inputs = list(expect), [Path(path) for path in inputs]
     wait_s = float(wait_s if wait_s is not None else _patience_s() if expect else 0)
     plain = [path for path in inputs if not any(path == there or there in path.parents for there, _ in expect)]
-    step = Step([Path(path) for path in outputs], inputs, run, shared, together)
+    outputs = [Path(path) for path in outputs]
+    if run is not None and not Path(os.path.abspath(run)).name:
+        raise UserError(f"{run} cannot be the folder of a run: it has no name of its own")
+    if together is None or group()[0] == 0:
+        check_outputs(outputs, inputs)
+    step = Step(outputs, inputs, run, shared, together)
     try:
         step._until(step._inputs_there([*expect, *((path, None) for path in plain)], wait_s))
         yield step
         step.finish()
+    except Interrupted as stop:
+        stop.where = stop.where or (f" before {step.name} was finished" if outputs else "")
+        raise
     finally:
         if step.outputs:
             step.lock.release()

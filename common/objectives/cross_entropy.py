@@ -1,6 +1,5 @@
 """Plain classification, and the presets that other methods start from too."""
 
-import inspect
 from dataclasses import fields, replace
 
 import torch.nn.functional as F
@@ -41,12 +40,10 @@ METHOD = Method("cross-entropy", CrossEntropy, PRESETS, title="pre-trained")
 
 def presets_for(objective: type[Objective]) -> dict[str, Preset]:
     """These presets for a method that has none of its own: their values, but for fields that its recipe declares itself."""
-    lineage = objective.Recipe.__mro__
-    own = {name for cls in lineage[: lineage.index(TrainRecipe)] for name in inspect.get_annotations(cls)}
-    kept = [field.name for field in fields(TrainRecipe) if field.name not in own]
+    theirs = objective.Recipe.__dataclass_fields__
+    kept = [field.name for field in fields(TrainRecipe) if theirs[field.name] is field]
 
-    def made(preset: Preset) -> Preset:
-        recipe = objective.Recipe(**{name: getattr(preset.recipe, name) for name in kept})
-        return replace(preset, recipe=recipe)
+    def recipe(preset: Preset) -> TrainRecipe:
+        return objective.Recipe(**{name: getattr(preset.recipe, name) for name in kept})
 
-    return {name: made(preset) for name, preset in PRESETS.items()}
+    return {name: replace(preset, recipe=recipe(preset)) for name, preset in PRESETS.items()}

@@ -91,7 +91,7 @@ class Augmentation:
         if self.crop == "pad":
             planes = crop_pad(planes, *drawn.offset.T, self.pad_px, self.crop_padding)
         elif self.crop == "window":
-            planes = window(planes, *drawn.offset.T, self.window_px)
+            planes = cut(planes, *drawn.offset.T, (self.window_px, self.window_px))
         elif self.crop == "resized":
             planes = resized_crop(planes, drawn.box)
         return flip(planes, drawn.mirrored) if self.flip else planes
@@ -105,17 +105,13 @@ def crop_pad(
 ) -> Planes:
     """Each image padded by `pad_px` and cut at its own offset (0..2 pad_px) to its old size. `mode`: "zero" or "reflect"."""
     padded = F.pad(images, (pad_px,) * 4, mode="constant" if mode == "zero" else mode)
-    return _cut(padded, dy, dx, images.shape[-2:])
+    return cut(padded, dy, dx, images.shape[-2:])
 
 
-def window(
-    images: Planes, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], side_px: int
-) -> Float[Tensor, "batch planes side side"]:
-    """The square of `side_px` that begins at each image's own row dy and column dx."""
-    return _cut(images, dy, dx, (side_px, side_px))
-
-
-def _cut(images: Planes, dy: Tensor, dx: Tensor, size: tuple[int, int]) -> Tensor:
+def cut(
+    images: Planes, dy: Int64[Tensor, " batch"], dx: Int64[Tensor, " batch"], size: tuple[int, int]
+) -> Float[Tensor, "batch planes rows cols"]:
+    """The part of `size` (rows, columns) that begins at each image's own row dy and column dx."""
     batch, planes, rows, cols = (torch.arange(n, device=images.device) for n in (*images.shape[:2], *size))
     rows, cols = (dy[:, None] + rows)[:, None, :, None], (dx[:, None] + cols)[:, None, None, :]
     return images[batch[:, None, None, None], planes[None, :, None, None], rows, cols]
@@ -197,11 +193,8 @@ def adjust_hue(images: Batch, shifts: Each) -> Batch:
     r, g, b = images.unbind(1)
     hue = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
     hue = hue + 6 * shifts[:, None, None]
-    channels = []
-    for n in (5, 3, 1):
-        k = (n + hue) % 6
-        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
-    return torch.stack(channels, dim=1).clamp(0, 1)
+    k = torch.stack([n + hue for n in (5, 3, 1)], dim=1) % 6
+    return (value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)).clamp(0, 1)
 
 
 OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)

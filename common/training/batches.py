@@ -71,9 +71,8 @@ def _per_epoch(images: int, recipe: TrainRecipe) -> int:
     """Batches an epoch. Raises UserError where there is none, or where a process would go without an image."""
     size, last = recipe.batch_size, images % recipe.batch_size
     if min(size, size if recipe.drop_last or not last else last) < world():
-        raise UserError(
-            f"each of the {world()} processes needs an image in every batch: batch_size {size}, last batch {last or size}; try --drop-last"
-        )
+        said = f"each of the {world()} processes needs an image in every batch: batch_size {size}, last batch"
+        raise UserError(f"{said} {last or size}; try --drop-last")
     count = images // size if recipe.drop_last else math.ceil(images / size)
     if count == 0:
         raise UserError(f"batch_size must be at most the number of training images, {images}, got {size}")

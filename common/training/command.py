@@ -10,15 +10,16 @@ import torch
 from common import checkpoint
 from common.backbones import BACKBONES
 from common.cli import flags
+from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.cli.flags import RunOptions
-from common.cli.recipes import add_arguments, digest, given, pick
+from common.cli.recipes import add_arguments, digest, given, pick, ranged
 from common.cli.steps import Step, making
-from common.data.transforms import Transform, default_transform, transform_from_facts
+from common.data.transforms import default_transform, transform_from_facts
 from common.training.distributed import device_of, is_main, of_main
 from common.training.engine import fit, run_words
 from common.training.method import Given, Method, Preset, Training
-from common.training.recipe import TrainRecipe, prepare_recipe
+from common.training.recipe import TrainRecipe
 
 VERSION = 1
 
@@ -76,7 +77,8 @@ def settle(
 ) -> tuple[TrainRecipe, dict[str, Any]]:
     """The recipe with precision "auto" settled, and the run's identity. The same run, begun on another device, keeps the precision it has there;
     one that is known by its checkpoint's facts alone, for it was made before runs had stamps, is adopted."""
-    recipe, command = prepare_recipe(made.recipe, device), {"command": name, "version": VERSION}
+    recipe = replace(made.recipe, precision=resolve_precision(made.recipe.precision, device))
+    command = {"command": name, "version": VERSION}
     words = run_words(made.model, made.objective, made.images, recipe, seed)
     stamped = step.before()
     there = stamped or of_main(facts_there(step.outputs[0]) if is_main() else None)
@@ -95,10 +97,12 @@ def settle(
 
 
 def facts_there(path: Path) -> dict[str, Any]:
-    """Facts of a checkpoint; {} where there is none that can be read."""
+    """Facts of a checkpoint; {} where there is none, or a damaged or foreign one. Raises UserError where it cannot be read just now."""
     try:
         return checkpoint.read_facts(path)
-    except UserError:
+    except UserError as error:
+        if isinstance(error.__cause__, (OSError, MemoryError)):
+            raise
         return {}
 
 
@@ -120,16 +124,11 @@ def look_up(
     else:
         preset, (network, facts) = pick(method.presets, name), (None, {})
         id_set, recipe = own["id"] or preset.id_set, preset.recipe
-        transform = scored_transform(preset, id_set, own["image_size"])
+        transform = preset.transform or default_transform(id_set, own["image_size"])
+        if preset.transform and own["image_size"]:
+            transform = replace(transform, size_px=own["image_size"], resize_px=None)
         own = own | {"backbone": own["backbone"] or preset.backbone}
     return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)
-
-
-def scored_transform(preset: Preset, id_set: str, image_size: int | None) -> Transform:
-    """How every image that is scored reaches the network's size."""
-    if preset.transform is None:
-        return default_transform(id_set, image_size)
-    return preset.transform if image_size is None else replace(preset.transform, size_px=image_size, resize_px=None)
 
 
 # --- flags -------------------------------------------------------------------------------------------------------------------------------
@@ -162,7 +161,7 @@ def add_start_arguments(parser: argparse.ArgumentParser) -> None:
     weights = 'start weights of the body: a file, or "hub" to fetch them [none: from scratch]'
     parser.add_argument("--weights", default=None, metavar="FILE", help=weights)
     size = "side of the images, in pixels [the set's: 32, 48 or 224]"
-    parser.add_argument("--image-size", type=int, default=None, metavar="PX", help=size)
+    parser.add_argument("--image-size", type=ranged(int, low=8), default=None, metavar="PX", help=size)
 
 
 def presets_text(method: Method) -> str:
@@ -176,11 +175,8 @@ def presets_text(method: Method) -> str:
         preset = method.presets[name]
         where = f"{preset.id_set}, {preset.backbone}: " if isinstance(preset, Preset) else ""
         length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"
-        values = [
-            f"lr {recipe.lr:g}",
-            f"batch {recipe.batch_size}",
-            *(f"{f} {getattr(recipe, f) or 'none'}" for f in own),
-        ]
+        values = [length, f"lr {recipe.lr:g}", f"batch {recipe.batch_size}"]
+        values += [f"{f} {getattr(recipe, f) or 'none'}" for f in own]
         source = f". {preset.source}" if isinstance(preset, Preset) else ""
-        lines.append(f"  {name:18} {where}{', '.join([length, *values])}{source}")
+        lines.append(f"  {name:18} {where}{', '.join(values)}{source}")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ global batch: methods write `global_mean(sum, count)`, and that is all they know
 import atexit
 import os
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from common.cli.device import pick_device
-from common.training import distributed
+from common.cli.errors import UserError, group
 
-PATIENCE = timedelta(
-    minutes=60
-)  # how long a process waits for the others: rank 0 may be scoring, or hashing a large set
+JOIN = timedelta(minutes=10)  # how long a process waits for the others to start
+PATIENCE = timedelta(minutes=60)  # and later for what they do: rank 0 may be scoring, or hashing a large set
 
 
 def world() -> int:
@@ -39,18 +39,28 @@ def is_main() -> bool:
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the group torchrun made, if it made one; returns this process's own device. Ranks other than 0 print nothing on stdout."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    """Join the group torchrun made, if it made one; returns this process's own device. Ranks other than 0 print nothing on stdout.
+
+    Raises UserError where the others do not come, as for an environment that was left over from another run.
+    """
+    rank_, count = group()
     if count == 1 or world() > 1:
         return device
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(device)
-    store, rank_, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    backend = "nccl" if device.type == "cuda" else "gloo"
     # torchrun's store outlives a restart: without a prefix a process may read the address of one that is dead, and wait for it.
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    try:
+        store = next(dist.rendezvous("env://", timeout=JOIN))[0]
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        said = f"no group of {count} processes came together at {where} ({str(error).splitlines()[0]})"
+        raise UserError(f"{said}: start with torchrun, or unset WORLD_SIZE") from error
+    store.set_timeout(PATIENCE)
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank_, world_size=count, timeout=PATIENCE
+        backend, store=dist.PrefixStore(attempt, store), rank=rank_, world_size=count, timeout=PATIENCE
     )
     atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
     if not is_main():
@@ -77,9 +87,8 @@ def all_rows(rows: Tensor) -> Tensor:
     makes the same ones for all rows, and keeps its share."""
     if world() == 1:
         return rows
-    counts = global_sum(
-        torch.nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()) * len(rows)
-    ).tolist()
+    mine = torch.nn.functional.one_hot(torch.tensor(rank(), device=rows.device), world()) * len(rows)
+    counts = global_sum(mine).tolist()
     whole = rows.new_zeros((sum(counts), *rows.shape[1:]))
     whole[sum(counts[: rank()]) :][: len(rows)] = rows.detach()
     return global_sum(whole)
@@ -95,6 +104,18 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
 def over_batch(mean: Tensor, count: int) -> Tensor:
     """The same for a mean over this process's `count` images that is there already."""
     return mean if world() == 1 else global_mean(mean * count, count)
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor], count: int) -> None:
+    """Each tensor becomes its mean over all processes, weighted by what each has `count` of."""
+    tensors = list(tensors)
+    if world() == 1 or not tensors:
+        return
+    sizes, flat = [t.numel() for t in tensors], torch.cat([t.flatten() for t in tensors])
+    total = global_sum(torch.cat([flat * count, flat.new_tensor([count])]))
+    for tensor, mean in zip(tensors, (total[:-1] / total[-1]).split(sizes)):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def wait() -> None:
@@ -123,6 +144,6 @@ def gather(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def device_of(given: Any) -> torch.device:
     """The device that --device asks for, in the group of processes where torchrun made one. `given`: what has it as `device`."""
-    device = distributed.start(pick_device(given.device))
+    device = start(pick_device(given.device))
     torch.backends.cudnn.benchmark = device.type == "cuda"
     return device

@@ -2,10 +2,12 @@
 
 A run's folder holds recipe.json, log.jsonl (one line an epoch) and checkpoint.pt (complete at every moment). A run that was killed goes
 on from its checkpoint and ends with the tensors of an undisturbed one; a finished run with the same recipe, seed, data and start is not
-trained again; another run's folder is refused (a command moves that one aside first: common.training.command).
+trained again; another run's folder is refused (a command moves that one aside first: common.training.command). A damaged checkpoint is set
+aside. SIGINT, SIGTERM and SIGHUP end a run after the step at hand, saved.
 """
 
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,13 +21,14 @@ from tqdm import tqdm
 from common import checkpoint
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
-from common.cli.files import write_json
+from common.cli.files import free_name, write_json
 from common.cli.recipes import as_plain, digest
+from common.cli.signals import Interrupted, held
 from common.data.transforms import Transform
 from common.training.batches import Batches
-from common.training.distributed import is_main, rank, wait, world
+from common.training.distributed import average, is_main, rank, wait, world
 from common.training.log import Log, append_log
-from common.training.objective import Batch, Clock, Objective, named_parameters
+from common.training.objective import Batch, Clock, Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
 from common.training.seeds import derive, generator
 
@@ -41,26 +44,31 @@ def fit(
     being finite, and where `run` holds another run.
     """
     here = Run(model, objective, images, recipe, run, seed, device, facts or {}, save_every_s)
-    known = _resume(here)
+    known, damage = here.resume()
     wait()  # all have read the checkpoint before one of them writes
+    if damage:
+        here.set_aside(damage, begun=known == "going on")
     if known == "finished":
         return model.eval()
     here.write_recipe()
     if known == "new":
         objective.prepare(model, here.batches.images)
-    network = here.network()
-    with here.bar(progress) as bar:
-        for epoch in range(here.step // here.batches.per_epoch, here.epochs):
+    network, per_epoch = here.network(), here.batches.per_epoch
+    shown = {"desc": run.name, "unit": "step", "disable": not (progress and is_main()), "mininterval": 1.0}
+    with tqdm(total=here.steps, initial=here.step, **shown) as bar, held() as stops:
+        for epoch in range(here.step // per_epoch, here.epochs):
             set_mode(model, recipe)
-            for batch in here.rest_of_epoch(epoch):
+            first, last = here.step - epoch * per_epoch, min(per_epoch, here.steps - epoch * per_epoch)
+            for batch in here.batches.of_epoch(epoch, first, last):
                 here.train_step(network, batch, epoch)
                 bar.update()
-                if here.step % here.batches.per_epoch:  # at an epoch's end the log's line comes first
-                    here.save_if_due()
+                if here.step % per_epoch:  # at an epoch's end the log's line comes first
+                    here.save_if_due(stops)
             here.check_finite()
             bar.set_postfix_str(here.end_epoch(epoch))
-            here.save_if_due()
-    here.save(finished=True)
+            here.save_if_due(stops)
+        here.save(finished=True)
+        stops.clear()  # there is nothing left to stop
     wait()  # who returns may read the checkpoint
     return model.eval()
 
@@ -84,7 +92,9 @@ class Step(nn.Module):
 
 
 def make_optimizer(model: Classifier, objective: Objective, recipe: TrainRecipe) -> torch.optim.SGD:
-    groups = [{"params": [p for _, p in named_parameters(model, objective)], "lr_scale": 1.0}, *objective.groups()]
+    """Over the network's parameters, without a head that the objective does not use, and over the objective's own."""
+    used = [p for name, p in model.named_parameters() if objective.uses_head or not name.startswith("head.")]
+    groups = [{"params": used, "lr_scale": 1.0}, *objective.groups()]
     momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
     return torch.optim.SGD(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, **momentum)
 
@@ -98,6 +108,12 @@ def set_mode(model: Classifier, recipe: TrainRecipe) -> None:
                 module.eval()
 
 
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Those that a forward pass in training has changed: of batch norm that is not frozen."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    return [buffer for m in norms if m.track_running_stats for buffer in (m.running_mean, m.running_var)]
+
+
 class Run:
     """One training run: what it is made of, where it stands, how it is saved."""
 
@@ -105,13 +121,8 @@ class Run:
         self, model: Classifier, objective: Objective, images: Any, recipe: TrainRecipe, folder: Path, seed: int,
         device: torch.device, facts: dict[str, Any], save_every_s: float,
     ):  # fmt: skip
-        self.folder, self.path, self.seed, self.device, self.recipe = (
-            folder,
-            folder / "checkpoint.pt",
-            seed,
-            device,
-            recipe,
-        )
+        self.folder, self.path, self.seed = folder, folder / "checkpoint.pt", seed
+        self.device, self.recipe = device, recipe
         self.batches = Batches(images, objective, recipe, seed, device)
         self.steps = recipe.steps or recipe.epochs * self.batches.per_epoch
         self.epochs = math.ceil(self.steps / self.batches.per_epoch)
@@ -120,9 +131,8 @@ class Run:
         checkpoint.check_facts(self.facts, self.path)
         if recipe.sync_bn and world() > 1:
             if device.type != "cuda":
-                raise UserError(
-                    f"sync_bn needs a GPU a process, got device {device.type}; torch synchronises batch norm on GPUs only"
-                )
+                said = f"sync_bn needs a GPU a process, got device {device.type}"
+                raise UserError(f"{said}; torch synchronises batch norm on GPUs only")
             model.body = nn.SyncBatchNorm.convert_sync_batchnorm(model.body)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)
@@ -139,20 +149,11 @@ class Run:
         if world() == 1:
             return network
         devices = [self.device.index] if self.device.type == "cuda" else None
+        # Rank 0's buffers reach the others before each step (torch's default). Those of batch norm are the same in all by then (see
+        # `train_step`); an objective's own are rank 0's, which is right for what it makes of `all_rows`.
         return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=not self.objective.uses_head)
 
-    def bar(self, progress: bool) -> tqdm:
-        return tqdm(
-            total=self.steps, initial=self.step, desc=self.folder.name, unit="step", disable=not (progress and is_main()),
-            file=sys.stderr, mininterval=1.0,
-        )  # fmt: skip
-
     # --- a step and an epoch ---------------------------------------------------------------------------------------------------------
-
-    def rest_of_epoch(self, epoch: int):
-        """The batches of one epoch, from the step where the run stands."""
-        before = epoch * self.batches.per_epoch
-        return self.batches.of_epoch(epoch, self.step - before, min(self.batches.per_epoch, self.steps - before))
 
     def train_step(self, network: nn.Module, batch: Batch, epoch: int) -> None:
         factor = learning_rate_factor(self.recipe, self.step, self.steps)
@@ -165,6 +166,9 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if not self.recipe.sync_bn:
+            # Each process normalised its own rows and saw their statistics alone; what is kept is those of the global batch.
+            average(running_statistics(self.model), len(batch.labels))
         self.objective.after_step(self.model, clock)
         total = self.log.add({"loss": loss.detach(), **logs})["loss"]
         # Over all processes: one whose own part is finite must not save weights that another's gradient has spoiled.
@@ -180,9 +184,8 @@ class Run:
         if bad >= 0:
             rate = self.recipe.lr * learning_rate_factor(self.recipe, bad, self.steps)
             epoch = bad // self.batches.per_epoch
-            raise UserError(
-                f"the loss is not finite at step {bad} (epoch {epoch}), learning rate {rate:g}; try a lower lr"
-            )
+            where = f"step {bad} (epoch {epoch}), learning rate {rate:g}"
+            raise UserError(f"the loss is not finite at {where}; try a lower lr")
 
     def end_epoch(self, epoch: int) -> str:
         """Log the epoch; returns the few words for the progress bar."""
@@ -203,9 +206,13 @@ class Run:
         if is_main():
             write_json(self.folder / "recipe.json", {"recipe": as_plain(self.recipe), "seed": self.seed, **names})
 
-    def save_if_due(self) -> None:
-        if self.step < self.steps and time.monotonic() - self.saved >= self.save_every_s:
+    def save_if_due(self, stops: list[Interrupted]) -> None:
+        """Save where it is time, or where a signal has come, which then ends the run."""
+        if self.step < self.steps and (stops or time.monotonic() - self.saved >= self.save_every_s):
             self.save(finished=False)
+            for stop in stops:
+                stop.where = f" at step {self.step} of {self.steps}, saved in {self.path}"
+                raise stop
 
     def save(self, finished: bool) -> None:
         self.check_finite()
@@ -224,19 +231,60 @@ class Run:
         )  # fmt: skip
         self.saved = time.monotonic()
 
-    def restore(self, weights: dict[str, Tensor]) -> None:
-        """Where the unfinished checkpoint stands, whose network has these weights."""
-        state = checkpoint.load_training(self.path)
+    def resume(self) -> tuple[str, str]:
+        """("new" | "going on" | "finished", what is wrong with the checkpoint), with the run brought to where the checkpoint stands.
+
+        Raises UserError for another run's, and where it cannot be read just now, which is no reason to train anew.
+        """
+        if not os.path.lexists(self.path):
+            return "new", ""
+        try:
+            saved, facts = checkpoint.load(self.path)
+            own = checkpoint.load_objective_state(self.path)  # {} in older checkpoints
+            state = None if facts["finished"] else checkpoint.load_training(self.path)
+        except UserError as error:
+            if isinstance(error.__cause__, (OSError, MemoryError, UserError)):
+                raise
+            return "new", str(error)
+        if facts.get("run_identity") != self.identity:
+            said = "another run's: recipe, seed, data or start weights differ; write elsewhere"
+            raise UserError(f"{self.path} is {said}")
+        try:
+            self.restore(saved.state_dict(), own, state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            return "going on", f"{self.path} does not fit its run ({type(error).__name__}: {error})"
+        if state is None:
+            print(f"{self.path}: finished already with this recipe, seed, data and start", file=sys.stderr)
+            return "finished", ""
+        print(f"{self.path}: going on from step {self.step} of {self.steps}", file=sys.stderr)
+        return "going on", ""
+
+    def restore(self, weights: dict[str, Tensor], own: dict[str, Tensor], state: dict[str, Any] | None) -> None:
+        """The network's weights, the objective's own state and, where training is under way, what goes with it."""
         self.model.load_state_dict(weights)
+        if own or state:
+            self.objective.load_state_dict(own)
+        if not state:
+            return
+        if not 0 <= state["step"] < self.steps:
+            raise ValueError(f"step {state['step']} of {self.steps}")
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():
             # In the parameter's memory format: rounding must be that of an undisturbed run.
-            kept.update(
-                {name: torch.empty_like(parameter).copy_(t) for name, t in kept.items() if isinstance(t, Tensor)}
-            )
-        self.objective.load_state_dict(checkpoint.load_objective_state(self.path))
+            tensors = {name: t for name, t in kept.items() if isinstance(t, Tensor)}
+            kept.update({name: torch.empty_like(parameter).copy_(t.view_as(parameter)) for name, t in tensors.items()})
         self.step, self.started = state["step"], time.monotonic() - state["seconds"]
         self.log = Log({name: pair.to(self.device) for name, pair in state["log"].items()})
+
+    def set_aside(self, damage: str, begun: bool) -> None:
+        """Keep the damaged checkpoint under another name. Raises UserError where a part of it is in the network already."""
+        if is_main():
+            self.path.rename(aside := free_name(self.path.with_name("checkpoint.pt.damaged")))
+            damage = f"{damage}; it is kept as {aside.name}"
+        if begun:
+            raise UserError(f"{damage}; type the same command again to train from the start")
+        if is_main():
+            print(f"{damage}; training from the start", file=sys.stderr)
 
 
 def facts_of(images: Any, objective: Objective) -> dict[str, Any]:
@@ -247,25 +295,3 @@ def facts_of(images: Any, objective: Objective) -> dict[str, Any]:
         "transform": images.facts.get("transform") or as_they_are, "data_facts": images.facts,
         "extra_classes": objective.extra_classes, "train_data": images.name, "train_data_sha256": images.digest,
     }  # fmt: skip
-
-
-def _resume(here: Run) -> str:
-    """ "new", "going on" or "finished", with the run brought to where its checkpoint stands. An unreadable checkpoint is written over."""
-    if not here.path.exists():
-        return "new"
-    try:
-        saved, facts = checkpoint.load(here.path)
-    except UserError as error:
-        print(f"{error}; training from the start", file=sys.stderr)
-        return "new"
-    if facts.get("run_identity") != here.identity:
-        raise UserError(f"{here.path} is another run's: recipe, seed, data or start weights differ; write elsewhere")
-    if facts["finished"]:
-        here.model.load_state_dict(saved.state_dict())
-        if state := checkpoint.load_objective_state(here.path):  # those of older checkpoints have none
-            here.objective.load_state_dict(state)
-        print(f"{here.path}: finished already with this recipe, seed, data and start", file=sys.stderr)
-        return "finished"
-    here.restore(saved.state_dict())
-    print(f"{here.path}: going on from step {here.step} of {here.steps}", file=sys.stderr)
-    return "going on"

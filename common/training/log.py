@@ -20,10 +20,8 @@ class Log:
 
     def add(self, numbers_: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add a step's numbers; returns their pairs, summed over processes."""
-        pairs = [
-            value.double() if value.ndim else torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
-            for value in numbers_.values()
-        ]
+        values = [value.double() for value in numbers_.values()]
+        pairs = [value if value.ndim else torch.stack([value, torch.ones_like(value)]) for value in values]
         summed = dict(zip(numbers_, global_sum(torch.stack(pairs)), strict=True))
         self.sums = {name: self.sums[name] + pair if name in self.sums else pair for name, pair in summed.items()}
         return summed

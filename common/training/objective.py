@@ -5,7 +5,6 @@ and resumed without further code. The step calls the network itself (`model.feat
 as it needs; the trainer never runs a forward pass of its own. Feature maps leave the network in float32, so losses are in float32.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +56,7 @@ class Objective(nn.Module):
     `views` views of each image, and `masks` moved as their images were.
     """
 
-    Recipe: type[TrainRecipe] = (
-        TrainRecipe  # what it must know; a subclass with fields of its own adds flags of these names
-    )
+    Recipe: type[TrainRecipe] = TrainRecipe  # what it must know; a subclass's own fields add flags of these names
     views: int = 1  # augmented views of each image
     masks: StoredMasks | None = None  # those of the training set, where the step reads any
     uses_head: bool = True  # False: the classifier's head is left out of the optimizer
@@ -87,15 +84,9 @@ class Objective(nn.Module):
 
 def ratio(numerator: Tensor, denominator: Tensor | int) -> Float[Tensor, " 2"]:
     """A number to log that is a share or a mean over a varying count."""
-    return torch.stack(
-        [numerator.detach().float(), torch.as_tensor(denominator, dtype=torch.float32, device=numerator.device)]
-    )
+    numerator = numerator.detach().float()
+    return torch.stack([numerator, torch.as_tensor(denominator).to(numerator)])
 
 
 def accuracy(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, " 2"]:
     return ratio((logits.argmax(1) == labels).sum(), len(labels))
-
-
-def named_parameters(model: Classifier, objective: Objective) -> Iterable[tuple[str, nn.Parameter]]:
-    """The network's trained parameters by name, without the head where the objective does not use it."""
-    return [(name, p) for name, p in model.named_parameters() if objective.uses_head or not name.startswith("head.")]

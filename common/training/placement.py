@@ -53,9 +53,7 @@ class JointAugmentation:
         return place_images(pixels.float() / 255, place), None if masks is None else place_masks(masks, place)
 
 
-def _axis(
-    place: Placement, axis: int, length: int
-) -> tuple[Float[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+def _axis(place: Placement, axis: int, length: int) -> tuple[Tensor, Tensor]:
     """For each output pixel its position in the source, in pixels from the border (0..length), and whether it lies in the image at all."""
     size, offset = place.size[:, axis, None], place.offset[:, axis, None]
     p = torch.arange(length, device=size.device) + offset

@@ -1,15 +1,8 @@
 """What every training run needs to know, and the learning rate that follows from it."""
 
-import json
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-import torch
-
-from common.cli.device import resolve_precision
-from common.cli.errors import UserError
 from common.cli.recipes import check, choice, number, numbers, switch
 from common.training.augment import Augmentation
 
@@ -81,26 +74,3 @@ def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int) -> float:
         peak = max(1, steps // 4)
         return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
     return 0.1 ** sum(step >= round(share * steps) for share in recipe.drops)
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """A run's recipe.json: "recipe" (its fields), "seed", "objective", "data". Raises UserError that names the file, and the line that is damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        line, reason = getattr(error, "lineno", 1), getattr(error, "msg", type(error).__name__)
-        raise UserError(f"{path}, line {line}: not a whole recipe in JSON ({reason})") from None
-    for name, kind in {"recipe": dict, "seed": int, "objective": str, "data": str}.items():
-        if not isinstance(content, dict) or not isinstance(content.get(name), kind):
-            raise UserError(f"{path} is not a run's recipe: expected {name!r}, a {kind.__name__}, in it")
-    return content
-
-
-R = TypeVar("R", bound=TrainRecipe)
-
-
-def prepare_recipe(recipe: R, device: torch.device) -> R:
-    """The recipe with "auto" settled for this device."""
-    return replace(recipe, precision=resolve_precision(recipe.precision, device))

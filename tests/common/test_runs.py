@@ -3,28 +3,20 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from common import runs
 from common.backbones import build
 from common.checkpoint import save
-from common.cli.errors import command
 from common.cli.locks import Lock
 from common.cli.steps import making
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["runs", *map(str, words)])
-        try:
-            command(runs.main)
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def typed(typed):
+    return partial(typed, runs)
 
 
 @pytest.fixture
@@ -43,7 +35,7 @@ def folder(tmp_path):
 def test_each_run_is_listed_with_what_it_is(folder, typed):
     (folder / "broken").mkdir()
     (folder / "broken/checkpoint.pt").write_text("no checkpoint")
-    code, out = typed("list", folder)
+    code, out, _ = typed("list", folder)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()[2:]]
     by_name = {cell[0].rpartition("/")[2]: cell[1:] for cell in cells}
     assert code == 0 and {name: (*cell[:4], cell[5]) for name, cell in by_name.items()} == {
@@ -57,10 +49,10 @@ def test_pruning_frees_what_is_aside_and_dead_and_only_when_told(folder, typed):
     old, new = folder / "a/.x.1.part", folder / "a/.x.2.part"
     old.touch(), new.touch()
     os.utime(old, (0, 0))
-    _, said = typed("prune", folder)
+    _, said, _ = typed("prune", folder)
     assert "would be freed" in said and all(str(path) in said for path in (folder / "a.1", folder / "a.2", old))
     assert str(new) not in said and (folder / "a.1").is_dir()
-    _, said = typed("prune", folder, "--yes")
+    _, said, _ = typed("prune", folder, "--yes")
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b", "delta=.1"]
     assert "freed" in said and not old.exists() and new.exists() and (folder / "a/checkpoint.pt").exists()
 
@@ -76,4 +68,4 @@ def test_a_run_in_which_somebody_is_at_work_is_not_freed(folder, typed):
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path, typed):
-    assert typed("list", tmp_path / "none") == (2, f"error: no folder {tmp_path / 'none'}\n")
+    assert typed("list", tmp_path / "none") == (2, "", f"error: no folder {tmp_path / 'none'}\n")

@@ -18,13 +18,13 @@ class Fakes:
     def __init__(self, folder: Path):
         self.folder, self.log, self.go = folder, folder / "log", folder / "go"
 
-    def start(self, *words, **environment: str) -> subprocess.Popen:
+    def start(self, *words, stdout=subprocess.PIPE, **environment: str) -> subprocess.Popen:
         paths = f"{ROOT}{os.pathsep}{HERE}"
         return subprocess.Popen(
             [sys.executable, "-m", "fake_command", *map(str, words), "--log", str(self.log)],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": paths} | environment,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

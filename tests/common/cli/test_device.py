@@ -13,7 +13,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_named():
-    for name in ("abacus", "cuda:99"):
+    for name in ("abacus", "cuda:99", "cuda:99999999999999", "meta", ""):
         with pytest.raises(UserError, match=f"^no device '{name}' here: "):
             pick_device(name)
 

@@ -1,10 +1,13 @@
 """Files that are whole or not there."""
 
+import errno
 import hashlib
+import resource
 
 import pytest
+import torch
 
-from common.cli.files import read_json, sha256, write_atomically, write_json
+from common.cli.files import free_name, read_json, sha256, write_atomically, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -20,11 +23,63 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.fixture
+def small_files():
+    """No file may become larger than 1 MB (`ulimit -f`), as on a disk that is full by then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda part: torch.save(torch.zeros(10**6), part), lambda part: part.write_bytes(bytes(2 * 10**6))]
+)
+def test_a_disk_that_takes_no_more_is_told_by_the_path_whoever_writes(tmp_path, small_files, write):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(OSError) as caught:
+        write_atomically(path, write)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_another_file_that_fails_meanwhile_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "x", lambda part: (tmp_path / "source").read_text())
+    assert caught.value.filename == str(tmp_path / "source")
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch/x").write_text("old")
+    (tmp_path / "link").symlink_to("scratch/x")
+    write_atomically(tmp_path / "link", lambda part: part.write_text("new"))
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "scratch/x").read_text() == "new"
+
+
+def test_a_free_name_is_the_first_that_nothing_bears_not_even_a_dangling_link(tmp_path):
+    assert free_name(tmp_path / "x") == tmp_path / "x.1"
+    (tmp_path / "x.1").mkdir(), (tmp_path / "x.2").symlink_to("nowhere")
+    assert free_name(tmp_path / "x") == tmp_path / "x.3"
+
+
+def test_json_that_is_there_and_cannot_be_read_is_no_missing_file(tmp_path, monkeypatch):
+    def broken(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("common.cli.files.Path.read_text", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_json(tmp_path / "x.json")
+
+
 def test_json_comes_back_and_what_is_not_whole_reads_as_empty(tmp_path):
     write_json(tmp_path / "new/x.json", {"b": [1], "a": None})
     assert read_json(tmp_path / "new/x.json") == {"b": [1], "a": None}
     (tmp_path / "cut.json").write_text('{"a": ')
-    assert read_json(tmp_path / "cut.json") == read_json(tmp_path / "none.json") == {}
+    (tmp_path / "list.json").write_text("[1]")
+    for name in ("cut.json", "list.json", "none.json", "cut.json/none.json"):
+        assert read_json(tmp_path / name) == {}
 
 
 def test_a_digest_follows_the_content(tmp_path):

@@ -14,6 +14,7 @@ from common.cli.recipes import (
     number,
     numbers,
     pick,
+    ranged,
     switch,
 )
 
@@ -38,6 +39,10 @@ class Recipe:
         ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
         ({"lr": float("nan")}, r"lr must be in \[0, 1\], got nan"),
         ({"lr": True}, r"lr must be in \[0, 1\], got True"),
+        ({"lr": float("-inf")}, r"lr must be in \[0, 1\], got -inf"),
+        ({"epochs": float("inf")}, r"epochs must be >= 1 and finite, below 2\^63, got inf"),
+        ({"epochs": 10**20}, r"epochs must be >= 1 and finite, below 2\^63, got 1" + "0" * 20),
+        ({"scales": (1.0, float("nan"))}, r"scales must be in \[0.1, 8\], got nan"),
         ({"steps": 0}, "steps must be >= 1, got 0"),
         ({"schedule": "ramp"}, "schedule must be one of step, cosine, got 'ramp'"),
         ({"scales": (1.0, 9.0)}, r"scales must be in \[0.1, 8\], got 9.0"),
@@ -81,3 +86,23 @@ def test_presets_are_picked_by_name_and_recipes_become_plain_values():
         pick({"a": Recipe()}, "b")
     plain = as_plain(Recipe())
     assert plain["scales"] == [0.5, 1.0] and digest(plain) == digest(dict(reversed(plain.items()))) != digest({})
+
+
+@pytest.mark.parametrize(
+    "kind, word, said",
+    [
+        (int, "0", "argument --n: must be >= 1, got 0"),
+        (int, "-3", "argument --n: must be >= 1, got -3"),
+        (int, "1e20", "argument --n: invalid int value: '1e20'"),
+        (int, "1" + "0" * 20, "must be >= 1 and finite, below 2^63"),
+        (float, "nan", "argument --n: must be >= 1, got nan"),
+        (float, "inf", "must be >= 1 and finite, below 2^63, got inf"),
+    ],
+)
+def test_a_flag_of_no_recipe_is_checked_as_one(kind, word, said, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--n", type=ranged(kind, low=1))
+    assert parser.parse_args(["--n", "2"]).n == 2
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args([f"--n={word}"])
+    assert stop.value.code == 2 and said in capsys.readouterr().err

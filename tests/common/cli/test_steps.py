@@ -120,6 +120,68 @@ def test_a_run_is_not_moved_while_somebody_writes_in_it(fakes):
     assert (fakes.folder / "a.1/results").read_text() == "x" and not (fakes.folder / "a/results").exists()
 
 
+def test_what_killed_commands_left_half_written_goes_and_what_others_write_stays(fakes):
+    parts = [".checkpoint.pt.7.part", ".log.jsonl.8.part", "..checkpoint.pt.made.json.9.part"]
+    others = [".results.csv.7.part", ".checkpoint.pt.bak.7.part", ".checkpoint.pt.part", "checkpoint.pt.7.part"]
+    (fakes.folder / "a").mkdir()
+    for name in (*parts, *others):
+        (fakes.folder / "a" / name).touch()
+    assert fakes.run("--out", "a", "--run").returncode == 0
+    left = {path.name for path in (fakes.folder / "a").iterdir()}
+    assert left == {*others, "checkpoint.pt", ".checkpoint.pt.made.json"}
+
+
+def test_a_run_in_the_current_folder_is_not_moved_under_our_feet(fakes, monkeypatch):
+    (fakes.folder / "checkpoint.pt").write_text("old")
+    refused = fakes.run("--out", ".", "--run")
+    assert refused.returncode == 2 and "is the current folder; write elsewhere" in refused.stderr
+    assert (fakes.folder / "checkpoint.pt").read_text() == "old"
+    refused = fakes.run("--out", "/", "--run")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: / cannot be the folder of a run")
+
+
+def test_an_input_or_a_device_is_no_output_and_nothing_is_left_of_trying(fakes):
+    (fakes.folder / "a").write_text("a")
+    for words in (("a", "--out", "a"), ("--out", "/dev/null"), ("--out", "b", "--also", "b"), ("--out", "a/b")):
+        assert (refused := fakes.run(*words)).returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
+    assert [path.name for path in fakes.folder.iterdir()] == ["a"] and not fakes.worked()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_says_what_was_not_finished_and_lets_go(fakes, number):
+    process = fakes.start("--out", "a", "--until", "go")
+    fakes.until(fakes.worked)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert said == f"error: stopped by {number.name} before a was finished; type the same command again\n"
+    assert process.returncode == 128 + number and not (fakes.folder / ".a.lock").exists()
+    assert fakes.run("--out", "a").returncode == 0 and fakes.worked() == ["a", "a"]
+
+
+@pytest.mark.parametrize("stamp", ["[]", "{}", '{"outputs": [], "made": {}}', "half a"])
+def test_a_damaged_stamp_is_none(fakes, stamp):
+    fakes.run("--out", "a", "--run", "--value", "x")
+    (fakes.folder / "a/.checkpoint.pt.made.json").write_text(stamp)
+    assert fakes.run("--out", "a", "--run", "--value", "x").returncode == 0
+    assert (fakes.folder / "a.1/checkpoint.pt").read_text() == "x"
+
+
+def test_an_output_that_cannot_be_read_is_not_taken_for_another(tmp_path, monkeypatch):
+    def made():
+        with making([tmp_path / "a/x"], run=tmp_path / "a") as step:
+            if not step.is_done({"v": 1}):
+                (tmp_path / "a/x").write_text("x")
+
+    def broken(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    made()
+    monkeypatch.setattr("common.cli.stamps.sha256", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        made()
+    assert not (tmp_path / "a.1").exists()
+
+
 def test_two_commands_may_write_in_one_folder_at_a_time(fakes):
     first = fakes.start("--out", "figures/a", "--until", "go")
     fakes.until(fakes.worked)
@@ -229,7 +291,7 @@ def test_what_stands_there_is_told_for_values_that_are_resolved_once(tmp_path):
         assert step.is_done({"recipe": {"drops": (0.5,), "precision": "bf16"}})
 
 
-def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(tmp_path, monkeypatch):
+def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(tmp_path, started_as):
     box = []
 
     def together(value):  # what rank 0 sent, to rank 1
@@ -241,7 +303,7 @@ def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(t
         (tmp_path / "a").write_text("a")
     assert box == [True, False]
     sent = iter([True, None, True])
-    monkeypatch.setenv("RANK", "1")
+    started_as(1, 2)
     with making([tmp_path / "b"], together=lambda value: next(sent)) as step:
         assert step.is_done({"v": 2}), "rank 1 believes rank 0, also after a round of waiting"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.made.json", "a"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from common import pretrain
 from common.checkpoint import load_finished, load_objective_state
-from common.cli.errors import UserError, command
+from common.cli.errors import UserError
 from common.cli.recipes import number
 from common.objectives import METHODS, method_named
 from common.objectives.cross_entropy import PRESETS, CrossEntropy, presets_for
@@ -57,25 +57,14 @@ other = LogitNorm(None)
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys, tmp_path):
-    """typed(*words) -> (exit code, stdout, stderr) of common.pretrain, in a folder that holds mine.py."""
+def typed(typed, monkeypatch, tmp_path):
+    """typed(*words) of common.pretrain on a few images, in a folder that holds mine.py."""
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "broken.py").write_text("import nowhere_at_all\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*words):
-        small = ("--limit", "64", "--batch-size", "32", "--quiet", "--device", "cpu")
-        monkeypatch.setattr(sys, "argv", ["common.pretrain", *map(str, words), *small])
-        code = 0
-        try:
-            command(pretrain.main)
-        except SystemExit as stop:
-            code = stop.code or 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    yield run
+    small = ("--limit", 64, "--batch-size", 32, "--quiet", "--device", "cpu")
+    yield lambda *words: typed(pretrain, *words, *small)
     for name in ("mine", "broken"):
         sys.modules.pop(name, None)
 

@@ -87,6 +87,7 @@ def methods(images) -> dict:
         "plain": (network(8), CrossEntropy(), plain),
         "mixup": (network(8), Mixup(1.0), plain),
         "body": (network(8), Body(), plain),
+        "batch norm": (network(8), CrossEntropy(), replace(plain, bn="train", steps=1)),
         **{
             f"lbf-{name}": (network(8), LBF(recipe, network(8), masks if name == "masks" else None), recipe)
             for name, recipe in lbf.items()

@@ -13,7 +13,7 @@ def augment(images, how, generator):
         floats = A.crop_pad(floats, dy, dx, how.pad_px, how.crop_padding)
     elif how.crop == "window":
         dy, dx = (torch.randint(0, n - how.window_px + 1, (batch,), generator=generator) for n in (height, width))
-        floats = A.window(floats, dy, dx, how.window_px)
+        floats = A.cut(floats, dy, dx, (how.window_px, how.window_px))
     elif how.crop == "resized":
         floats = A.resized_crop(floats, A.draw_boxes(batch, height, width, how.area_low, generator))
     if how.flip:

@@ -1,13 +1,15 @@
 """The training command as a step: it trains once, keeps what stood there, and reads from a run what was settled when it began."""
 
 import json
+import os
+import signal
 
 import pytest
 
 from common import pretrain
 from common.checkpoint import load, load_training, read_facts, weights_digest
 from common.training import command as training
-from common.training import engine, recipe
+from common.training import engine
 from lbf import finetune
 
 SMALL = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
@@ -15,8 +17,8 @@ SMALL = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
 
 @pytest.fixture
 def typed(typed):
-    """As elsewhere, on a few images."""
-    return lambda module, *words: typed(module, *words, *SMALL)
+    """As elsewhere, on a few images. `after`: on the CPU too, whatever the words say."""
+    return lambda module, *words, after=True: typed(module, *words, *SMALL[: None if after else -2])
 
 
 @pytest.fixture
@@ -95,6 +97,82 @@ def test_a_killed_run_is_gone_on_with_by_the_same_line_and_kept_aside_by_another
     )
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])  # within an epoch, at the end of one, in the last step
+def test_a_signal_ends_a_run_after_the_step_at_hand_saved_and_the_same_line_goes_on(typed, tmp_path, monkeypatch, step):
+    words = (pretrain, "shapes", "--limit", 64, "--steps", 4, "--save-every", 9999)
+    train_step = engine.Run.train_step
+
+    def signalled(run, *rest):
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        train_step(run, *rest)
+
+    typed(*words, "--out", tmp_path / "calm")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "train_step", signalled)
+        code, out, err = typed(*words, "--out", tmp_path / "hit")
+    path = tmp_path / "hit/checkpoint.pt"
+    if step < 3:
+        where = f"at step {step + 1} of 4, saved in {path}"
+        assert (code, out) == (143, "")
+        assert err == f"error: stopped by SIGTERM {where}; type the same command again\n"
+        assert load_training(path)["step"] == step + 1
+        assert f"going on from step {step + 1} of 4" in typed(*words, "--out", tmp_path / "hit")[2]
+    else:
+        assert code == 0, "there was nothing left to stop"
+    assert digest(tmp_path / "hit") == digest(tmp_path / "calm")
+
+
+@pytest.mark.parametrize(
+    "flag, value, said",
+    [
+        ("--limit", 0, "limit must be >= 1, got 0"),
+        ("--limit", -5, "limit must be >= 1, got -5"),
+        ("--limit", "1e20", "argument --limit: invalid int value: '1e20'"),
+        ("--seed", -1, "seed must be >= 0, got -1"),
+        ("--seed", 2**63, "seed must be >= 0 and finite, below 2^63"),
+        ("--save-every", "nan", "save_every must be >= 0, got nan"),
+        ("--save-every", "inf", "save_every must be >= 0 and finite"),
+        ("--save-every", -1, "save_every must be >= 0, got -1"),
+        ("--lr", "inf", "lr must be >= 0 and finite"),
+        ("--weight-decay", "nan", "weight_decay must be >= 0, got nan"),
+        ("--drops", "0.5,nan", r"drops must be in [0, 1], got nan"),
+        ("--image-size", 0, "argument --image-size: must be >= 8, got 0"),
+        ("--image-size", -32, "argument --image-size: must be >= 8, got -32"),
+        ("--wait", "nan", "argument --wait: must be >= 0, got nan"),
+        ("--wait", -1, "argument --wait: must be >= 0, got -1"),
+        ("--expect", "=0123", "argument --expect: must be PATH=KEY, got '=0123'"),
+        ("--device", "meta", "no device 'meta' here"),
+        ("--out", "", "argument --out: must be a folder, got ''"),
+    ],
+)
+def test_a_flag_that_means_nothing_is_refused_before_anything_is_made(typed, fits, tmp_path, flag, value, said):
+    code, _, err = typed(pretrain, "shapes", "--out", tmp_path / "run", f"{flag}={value}", after=flag != "--device")
+    assert code == 2 and said in err and "Traceback" not in err and not fits
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_written_over_its_own_start(typed, fits, tmp_path):
+    typed(pretrain, "shapes", "--limit", 64, "--out", tmp_path / "run")
+    before = (tmp_path / "run/checkpoint.pt").read_bytes()
+    code, _, err = typed(finetune, tmp_path / "run/checkpoint.pt", "--out", tmp_path / "run")
+    assert code == 2 and err.endswith("checkpoint.pt is an input; write elsewhere\n") and fits == ["run"]
+    assert (tmp_path / "run/checkpoint.pt").read_bytes() == before
+
+
+def test_facts_that_cannot_be_read_just_now_move_nothing_aside(typed, tmp_path, monkeypatch):
+    words = (pretrain, "shapes", "--limit", 64, "--out", tmp_path / "run")
+    typed(*words)
+    (tmp_path / "run/.checkpoint.pt.made.json").unlink()
+
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("torch.load", broken)
+    code, _, err = typed(*words)
+    assert code == 2 and "nput/output error" in err and not (tmp_path / "run.1").exists()
+
+
 def test_a_run_from_before_there_were_stamps_is_adopted_and_another_is_not(typed, fits, tmp_path):
     words = (pretrain, "shapes", "--limit", 64, "--out", tmp_path / "run")
     typed(*words)
@@ -111,7 +189,7 @@ def test_a_run_from_before_there_were_stamps_is_adopted_and_another_is_not(typed
 @pytest.mark.parametrize("stamped", [True, False])
 def test_precision_auto_is_what_it_was_when_the_run_began(typed, fits, tmp_path, monkeypatch, stamped):
     def on(hardware, *words):
-        monkeypatch.setattr(recipe, "resolve_precision", lambda asked, _: hardware if asked == "auto" else asked)
+        monkeypatch.setattr(training, "resolve_precision", lambda asked, _: hardware if asked == "auto" else asked)
         return typed(pretrain, "shapes", "--limit", 64, "--precision", *words, "--out", tmp_path / "run")
 
     on("float32", "auto")

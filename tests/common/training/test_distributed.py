@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 from common import checkpoint
+from common.cli.errors import UserError
 from common.data import load
+from common.training import distributed
 from lbf.loss import background_norm_loss
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -103,6 +106,23 @@ def test_logged_numbers_are_those_of_one_process(both, name):
     for a, b in zip(one, two):
         assert a.keys() == b.keys()
         assert all(a[key] == pytest.approx(b[key], abs=2e-6) for key in a if key != "seconds" and a[key] is not None)
+
+
+def test_batch_norm_keeps_the_mean_of_the_global_batch(both):
+    """Of its first layer, whose input no other layer's statistics have changed."""
+    one, two = (torch.load(folder / "batch norm/tensors.pt")["end"]["body.stem.1.running_mean"] for folder in both)
+    assert one.abs().max() > 1e-3 and torch.allclose(one, two, rtol=0, atol=1e-6)
+
+
+def test_a_group_that_does_not_come_together_is_refused(started_as, monkeypatch):
+    started_as(1, 2)  # nobody listens at the port
+    monkeypatch.setattr(distributed, "JOIN", timedelta(seconds=1))
+    with pytest.raises(UserError, match=r"^no group of 2 processes came together at 127.0.0.1:1 \(.*unset WORLD_SIZE$"):
+        distributed.start(torch.device("cpu"))
+    started_as(0, 2)
+    monkeypatch.setenv("MASTER_PORT", "many")
+    with pytest.raises(UserError, match="came together at 127.0.0.1:many"):
+        distributed.start(torch.device("cpu"))
 
 
 def test_each_process_augments_its_own_rows_alone(both):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from common.backbones import build
-from common.checkpoint import load, load_finished, load_objective_state, load_training, weights_digest
+from common.checkpoint import load, load_finished, load_objective_state, load_training, save, weights_digest
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.data import shapes
@@ -146,10 +146,56 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rate(tmp_path, images):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_an_unreadable_checkpoint_is_trained_anew(tmp_path, images, capsys):
-    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
-    train(tmp_path, images, replace(RECIPE, epochs=1))
-    assert "training from the start" in capsys.readouterr().err and load(tmp_path / "checkpoint.pt")[1]["finished"]
+def test_a_damaged_checkpoint_is_set_aside_each_time_and_the_run_trained_anew(tmp_path, images, capsys):
+    for number, left in enumerate((b"half a file", b"", b"other half"), start=1):
+        (tmp_path / "checkpoint.pt").write_bytes(left)
+        train(tmp_path, images, replace(RECIPE, epochs=1))
+        assert f"it is kept as checkpoint.pt.damaged.{number}; training from the start" in capsys.readouterr().err
+        assert (tmp_path / f"checkpoint.pt.damaged.{number}").read_bytes() == left
+        assert load(tmp_path / "checkpoint.pt")[1]["finished"]
+
+
+def killed(run, images) -> bytes:
+    """What stands there of a run that was killed after its first step."""
+    with pytest.raises(Killed):
+        train(run, images, objective=StopsAt(1), save_every_s=0.0)
+    return (run / "checkpoint.pt").read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("no room")])
+def test_a_checkpoint_that_cannot_be_read_just_now_is_left_alone(tmp_path, images, monkeypatch, error):
+    before = killed(tmp_path, images)
+
+    def broken(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=f"{tmp_path}.*{error.args[-1]}"):
+        patch.setattr(torch, "load", broken)
+        train(tmp_path, images, objective=StopsAt(None))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "recipe.json"]
+
+
+SPOILED = {
+    "momentum": lambda state: state["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(3)),
+    "groups": lambda state: state["optimizer"]["param_groups"].clear(),
+    "step": lambda state: state.update(step=6),
+    "log": lambda state: state.pop("log"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_state_that_does_not_fit_is_set_aside_and_nothing_trained_from_half_of_it(tmp_path, images, spoil):
+    killed(tmp_path, images)
+    path = tmp_path / "checkpoint.pt"
+    model, facts = load(path)
+    state, own = load_training(path), load_objective_state(path)
+    spoil(state)
+    save(path, model, training=state, objective=own, **{k: v for k, v in facts.items() if k != "finished"})
+    with pytest.raises(UserError, match="kept as checkpoint.pt.damaged.1; type the same command again to train from"):
+        train(tmp_path, images, objective=StopsAt(None))
+    again = train(tmp_path, images, objective=StopsAt(None))
+    assert weights_digest(again) == weights_digest(train(tmp_path / "whole", images, objective=StopsAt(None)))
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_scale(tmp_path, images):
