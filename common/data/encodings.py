@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data.archives import Items
 from common.data.folders import decode
+from common.data.listing import Items
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
 

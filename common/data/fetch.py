@@ -8,7 +8,6 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from io import BufferedIOBase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
@@ -80,7 +79,14 @@ def _transfer(url: str, part: Path) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             start = start if answer.status == 206 else 0  # 200: the server does not resume, so it sends everything
             left = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-            got = _append(answer, part, start, left)
+            total = None if left is None else start + left
+            with (
+                part.open("r+b" if start else "wb") as file,
+                tqdm.wrapattr(answer, "read", total, initial=start, unit_scale=True, desc=part.stem) as source,
+            ):
+                file.seek(start)
+                shutil.copyfileobj(source, file, CHUNK)
+                got = file.tell() - start
     except urllib.error.HTTPError as error:
         if error.code == 416 and _total(error) == start:  # nothing left to send: the part was complete
             return
@@ -91,22 +97,6 @@ def _transfer(url: str, part: Path) -> None:
         raise UserError(
             f"{url} broke off after {start + got:,} of {start + left:,} bytes; fetch again to go on from there"
         )
-
-
-def _append(answer: BufferedIOBase, part: Path, start: int, left: int | None) -> int:
-    """Write the answer behind the first `start` bytes of `part`; the number of bytes that came."""
-    got = 0
-    total = None if left is None else start + left
-    with (
-        part.open("r+b" if start else "wb") as file,
-        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
-    ):
-        file.seek(start)
-        while block := answer.read(CHUNK):
-            file.write(block)
-            got += len(block)
-            bar.update(len(block))
-    return got
 
 
 def _total(error: urllib.error.HTTPError) -> int:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.cli.errors import UserError
-from common.data.archives import File, Items, Member
 from common.data.images import Rows, split
+from common.data.listing import File, Items, Member
 from common.data.transforms import INTERPOLATIONS, Transform
 
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours

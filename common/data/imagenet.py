@@ -1,10 +1,12 @@
 """ImageNet-1k and its subsets: which classes, in which order, from which folder. Lists that differ are never mixed silently."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from common.cli.errors import UserError
-from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
+from common.data.formats import NotThere, Raw, draw, folder, list_hash
+from common.data.listing import class_names, image_files
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
 # ImageNet's official test labels are secret: the field tests on the validation set
@@ -77,23 +79,14 @@ def imagenet1k(root: Path, split: str, options: dict) -> Raw:
         raise UserError(f"imagenet1k: {path} has {len(found)} class folders, expected 1,000")
     if "C" not in options:
         return _with_list(folder(path), path, found, "ILSVRC2012")
-    chosen = tuple(found[row] for row in draw(found, options["C"], options.get("seed", 0)))
-    return _with_list(
-        folder(path, classes=chosen),
-        path,
-        chosen,
-        f"{options['C']} of ILSVRC2012 drawn with seed {options.get('seed', 0)}",
-    )
+    seed = options.get("seed", 0)
+    chosen = tuple(found[row] for row in draw(found, options["C"], seed))
+    raw = folder(path, classes=chosen)
+    return _with_list(raw, path, chosen, f"{options['C']} of ILSVRC2012 drawn with seed {seed}")
 
 
 def _with_list(raw: Raw, path: Path, wanted: tuple[str, ...], title: str) -> Raw:
     empty = sorted(set(wanted) - set(raw.classes))
     if empty:
         raise UserError(f"{path}: no image in class folder {empty[0]}")
-    return Raw(
-        raw.items,
-        raw.names,
-        raw.labels,
-        raw.classes,
-        raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)},
-    )
+    return replace(raw, facts=raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)})

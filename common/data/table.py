@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from common.data.fetch import file_name
-from common.data.formats import PLACES365_POOL, image_files, list_hash
+from common.data.formats import PLACES365_POOL, list_hash
 from common.data.imagenet import LISTS, class_list
+from common.data.listing import image_files
 from common.data.specs import SPECS, Spec
 
 HEAD = """# Data sets

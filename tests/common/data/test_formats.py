@@ -8,7 +8,8 @@ from PIL import Image
 
 from common.cli.errors import UserError
 from common.data import formats
-from common.data.formats import draw, folder, image_files, list_hash, svhn
+from common.data.formats import draw, folder, list_hash, svhn
+from common.data.listing import image_files
 
 
 def test_the_draw_is_the_smallest_hashes_of_seed_slash_name():

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data.archives import members
 from common.data.datasets import load
 from common.data.folders import FolderImages
-from common.data.formats import EXTENSIONS, folder
+from common.data.formats import folder
+from common.data.listing import members
 from common.data.shrink import shrink
 from common.data.specs import spec_of
 from common.data.transforms import Transform
@@ -60,7 +60,7 @@ def test_a_broken_or_compressed_tar_is_named(both):
     with tarfile.open(both[1] / "z.tar", "w:gz") as archive:
         archive.add(tar, "inner.tar")
     with pytest.raises(UserError, match="z.tar is not an uncompressed"):
-        members(both[1] / "z.tar", EXTENSIONS)
+        members(both[1] / "z.tar")
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(UserError, match="ant.tar"):
         list(streamed(both[1]).batches(2))
