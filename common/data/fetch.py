@@ -2,12 +2,14 @@
 
 import hashlib
 import http.client
+import lzma
 import shutil
 import stat
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
@@ -17,6 +19,17 @@ from common.data.specs import Spec
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
+# RuntimeError: a zip that is encrypted, or packed by a method that is not known here
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def fetch(spec: Spec, root: Path) -> dict[str, str]:
@@ -78,7 +91,7 @@ def _transfer(url: str, part: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             start = start if answer.status == 206 else 0  # 200: the server does not resume, so it sends everything
-            left = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+            left = _length(answer, url, start)
             total = None if left is None else start + left
             with (
                 part.open("r+b" if start else "wb") as file,
@@ -97,6 +110,16 @@ def _transfer(url: str, part: Path) -> None:
         raise UserError(
             f"{url} broke off after {start + got:,} of {start + left:,} bytes; fetch again to go on from there"
         )
+
+
+def _length(answer: http.client.HTTPResponse, url: str, start: int) -> int | None:
+    """The bytes to come, None where the server does not say. Raises UserError for words that are no number, and for another range than asked."""
+    length, sent = answer.headers.get("Content-Length"), answer.headers.get("Content-Range", "")
+    if length is not None and not length.isdecimal():
+        raise UserError(f"{url} states a Content-Length of {length!r}, expected a number of bytes")
+    if start and not sent.startswith(f"bytes {start}-"):
+        raise UserError(f"{url} sends the range {sent!r}, asked were the bytes from {start:,}")
+    return None if length is None else int(length)
 
 
 def _total(error: urllib.error.HTTPError) -> int:
@@ -127,7 +150,9 @@ def unpack(archive: Path, place: Path) -> None:
         (inner if list(part.iterdir()) == [inner] and inner.is_dir() else part).replace(place)
     except tarfile.FilterError as error:
         raise UserError(f"{archive.name}: refused {error.tarinfo.name!r} ({error})") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except UserError:
+        raise
+    except DAMAGED as error:
         why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive} does not unpack ({why}); delete it and fetch again") from None
     finally:
