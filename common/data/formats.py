@@ -3,16 +3,16 @@
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data.listing import EXTENSIONS, Items, class_files, class_names, image_files, is_tar
+from common.data.listing import SHRUNK, Items, class_names, extensions, is_tar, look
+from common.data.notes import note
 
-SHRUNK = "shrunk.json"  # written beside the images of a smaller copy
 PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
 
@@ -29,6 +29,7 @@ class Raw:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict)
+    unlabelled: str = ""  # why there are no labels, where a training set should have them
 
     def __len__(self) -> int:
         return len(self.items)
@@ -147,7 +148,7 @@ def _array(pixels: np.ndarray, labels: list[int] | np.ndarray, classes: tuple[st
 
 
 def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool = True) -> Raw:
-    """All images below `path`. With two or more class folders and nothing beside them, the labels are the classes' places in sorted order.
+    """All images below `path`, and as labels the places of their class folders in sorted order (see `by_folder`).
 
     `classes`: read these classes only, each a folder or a NAME.tar. A folder of nothing but .tar files is one of classes too.
     Raises UserError where the folder or its images are missing.
@@ -157,20 +158,58 @@ def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool =
     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
     if classes is None and visible and all(map(is_tar, visible)):
         classes = class_names(path)
-    if classes is None:
-        found = [(name, path / name) for name in image_files(path)]
-    else:
-        found = [pair for name in sorted(classes) for pair in class_files(path, name)]
-    if not found:
-        raise UserError(f"no image below {path}; extensions looked for: {' '.join(EXTENSIONS)}")
-    names, paths = zip(*found)
-    facts = shrunk_facts(path)
-    tops = sorted({name.split("/")[0] for name in names}) if all("/" in name for name in names) else []
-    if not labelled or len(tops) < 2:
-        return Raw(paths, names, facts=facts)
-    number = {top: k for k, top in enumerate(tops)}
-    labels = np.array([number[name.split("/")[0]] for name in names], dtype=np.int64)
-    return Raw(paths, names, labels, tuple(tops), facts)
+    found = look(path, None if classes is None else sorted(classes))
+    if found.others:
+        note(
+            f"{path}: {len(found.others):,} files are left out, which are no images by their extension, as {found.others[0]}"
+        )
+    if not found.images:
+        raise UserError(f"no image below {path}; extensions looked for: {' '.join(sorted(extensions()))}")
+    names, files = zip(*found.images)
+    raw = Raw(files, names, facts=shrunk_facts(path))
+    return by_folder(raw, found.folders) if labelled else raw
+
+
+def by_folder(raw: Raw, folders: Iterable[str]) -> Raw:
+    """The images numbered by the class folder that each lies in; an empty folder is a class too. Where that cannot be done, `unlabelled` says why."""
+    beside = [name for name in raw.names if "/" not in name]
+    classes = tuple(sorted(folders))
+    if len(beside) == len(raw):
+        return replace(raw, unlabelled="its images lie in one flat folder, expected a folder for each class")
+    if beside:
+        why = f"{beside[0]} lies beside the class folders {listed(classes)}, expected every image in one of them"
+        return replace(raw, unlabelled=why, classes=classes)
+    if len(classes) < 2:
+        why = f"it has one class folder alone, {classes[0]}, expected two classes or more"
+        return replace(raw, unlabelled=why, classes=classes)
+    number = {name: k for k, name in enumerate(classes)}
+    labels = np.array([number[name.partition("/")[0]] for name in raw.names], dtype=np.int64)
+    return replace(raw, labels=labels, classes=classes)
+
+
+def numbered_by(raw: Raw, classes: Sequence[str], name: str) -> Raw:
+    """The same with labels that are places in `classes`, a checkpoint's, whatever the set's own order; a flat folder has none and stays so.
+
+    Raises UserError unless the set has these classes and no others. A class without images needs an empty folder: one that is
+    missing is more often a copy that is not whole.
+    """
+    if raw.labels is None and not raw.classes:
+        return raw
+    expected = f"expected the checkpoint's {len(classes)}, {listed(classes)}"
+    if unknown := [own for own in raw.classes if own not in classes]:
+        raise UserError(f"{name} has the class {listed(unknown)}, which the checkpoint does not know; {expected}")
+    if raw.labels is None:
+        raise UserError(f"{name} has no labels: {raw.unlabelled}; {expected}")
+    if missing := [own for own in classes if own not in raw.classes]:
+        raise UserError(
+            f"{name} lacks the class {listed(missing)} (one without images needs an empty folder); {expected}"
+        )
+    place = np.array([classes.index(own) for own in raw.classes])
+    return replace(raw, labels=place[raw.labels], classes=tuple(classes))
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def shrunk_facts(path: Path) -> dict:

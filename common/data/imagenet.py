@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.cli.errors import UserError
 from common.data.formats import NotThere, Raw, draw, folder, list_hash
-from common.data.listing import class_names, image_files
+from common.data.listing import class_names, look
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
 # ImageNet's official test labels are secret: the field tests on the validation set
@@ -26,7 +26,7 @@ def class_folders(path: Path) -> tuple[str, ...]:
         raise NotThere(f"expected class folders (n01440764, ...) in {path}, which is not there")
     found = tuple(class_names(path))
     if not found:
-        flat = f"{path} is one flat folder of {len(image_files(path)):,} images, expected one folder a class. "
+        flat = f"{path} is one flat folder of {len(look(path).images):,} images, expected one folder a class. "
         raise UserError(
             flat
             + "Sort it by the devkit's ground truth: with ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in one folder, "

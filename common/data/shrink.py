@@ -14,10 +14,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.data.folders import decode, worker_count
-from common.data.formats import SHRUNK
+from common.data.decoding import decode
+from common.data.folders import worker_count
 from common.data.imagenet import LISTS, class_list
-from common.data.listing import File, all_files
+from common.data.listing import SHRUNK, File, all_files
 from common.data.specs import Spec
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from common.data.fetch import file_name
 from common.data.formats import PLACES365_POOL, list_hash
 from common.data.imagenet import LISTS, class_list
-from common.data.listing import image_files
+from common.data.listing import look
 from common.data.specs import SPECS, Spec
 
 HEAD = """# Data sets
@@ -90,7 +90,7 @@ def state(spec: Spec, root: Path) -> str:
         return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
     if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
-    count = len(image_files(place))
+    count = len(look(place).images)
     expected = (
         PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())
     )
