@@ -15,8 +15,15 @@ def formatter(prog: str) -> argparse.RawDescriptionHelpFormatter:
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
     root = os.environ.get("OOD_DATA", "data")
-    said = f"folder of the data sets [$OOD_DATA or data; now {root}]"
+    said = f"folder of the data sets [$OOD_DATA or data; now {root.replace('%', '%%')}]"
     parser.add_argument("--data", type=Path, default=Path(root), metavar="DIR", help=said)
+
+
+def add_corrupt_argument(parser: argparse.ArgumentParser) -> None:
+    said = (
+        "an image that does not decode: stop, or decode all of them once before and leave such out, each named [stop]"
+    )
+    parser.add_argument("--on-corrupt", choices=("stop", "skip"), default="stop", help=said)
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +41,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed)
     limit = "train on a class-balanced part of N images, drawn from seed 0 [all]"
     parser.add_argument("--limit", type=int, default=None, metavar="N", help=limit)
-    corrupt = (
-        "an image of a streamed set that does not decode: stop the run, or take another of its class and say so [stop]"
-    )
-    parser.add_argument("--on-corrupt", choices=("stop", "skip"), default="stop", help=corrupt)
+    add_corrupt_argument(parser)
     save = "seconds between saves; a killed run goes on from the last [60]"
     parser.add_argument("--save-every", type=float, default=60.0, metavar="S", help=save)
     add_data_argument(parser)
@@ -99,6 +103,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser, limit: int | None =
         "--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]"
     )
     add_limit_argument(parser, limit)
+    add_corrupt_argument(parser)
     add_data_argument(parser)
     add_device_argument(parser)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
+from common.data.specs import is_control
 from common.data.specs import title as set_title
 from common.results.rows import method_of
 
@@ -21,7 +22,7 @@ def base_name(ood_set: str) -> str:
 
 def averaged(ood_set: str) -> bool:
     """Control columns (re-encoded ID images) and sets reported apart are no part of an average."""
-    return base_name(ood_set) not in APART and ":encode=" not in ood_set
+    return base_name(ood_set) not in APART and not is_control(ood_set)
 
 
 def seeds_mean(values: Sequence[float]) -> str:
@@ -62,10 +63,7 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def title(ood_set: str) -> str:
     """A column's name: a set read with options never bears the plain title; what is no part of an average has a star."""
-    _, _, options = ood_set.partition(":")
-    if options.startswith("encode="):
-        return f"ID as {options.removeprefix('encode=')}*"
-    return set_title(ood_set) + ("*" if base_name(ood_set) in APART else "")
+    return set_title(ood_set) + ("" if averaged(ood_set) else "*")
 
 
 def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:

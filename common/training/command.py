@@ -14,6 +14,7 @@ from common.cli.errors import UserError
 from common.cli.flags import RunOptions
 from common.cli.recipes import add_arguments, digest, given, pick
 from common.cli.steps import Step, making
+from common.data.specs import canonical
 from common.data.transforms import Transform, default_transform, transform_from_facts
 from common.training.distributed import device_of, is_main, of_main
 from common.training.engine import fit, run_words
@@ -119,7 +120,7 @@ def look_up(
         run = replace(run, limit=run.limit or facts["limit"])  # the same images, unless told otherwise
     else:
         preset, (network, facts) = pick(method.presets, name), (None, {})
-        id_set, recipe = own["id"] or preset.id_set, preset.recipe
+        id_set, recipe = canonical(own["id"] or preset.id_set), preset.recipe
         transform = scored_transform(preset, id_set, own["image_size"])
         own = own | {"backbone": own["backbone"] or preset.backbone}
     return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)

@@ -91,7 +91,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model):
 
 
 WHOLE = {
-    "method": "LBF", "id_set": "shapes", "classes": ["a", "b"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
+    "method": "LBF", "id_set": "shapes", "classes": ["a", "b", "c", "d"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
 }  # fmt: skip
 
 

@@ -37,5 +37,8 @@ def test_only_the_networks_own_protocol_stands_beside_a_printed_number():
 
 def test_a_set_read_with_options_never_bears_the_plain_title():
     assert title("svhn") == "SVHN" and title("svhn:n=10000") == "SVHN (n=10000)"
-    assert title("cifar10:encode=jpeg75") == "ID as jpeg75*" and title("shapes-backgrounds") == "shapes-backgrounds*"
+    assert (
+        title("cifar10:encode=jpeg75") == "CIFAR-10 (encode=jpeg75)*"
+        and title("shapes-backgrounds") == "shapes-backgrounds*"
+    )
     assert title("shapes-noise:seed=1") == "shapes-noise:seed=1" and title("far") == "far"

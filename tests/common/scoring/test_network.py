@@ -9,13 +9,14 @@ import torch
 from common.backbones import build
 from common.checkpoint import weights_digest
 from common.cli.errors import UserError
+from common.data.shapes import CLASSES
 from common.scorers import SCORERS
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 
 FACTS = {
     "id_set": "shapes", "limit": 24, "seed": 3, "train_data_sha256": "t", "recipe": {"epochs": 1},
-    "transform": {"size_px": 48, "rule": "none"},
+    "transform": {"size_px": 48, "rule": "none"}, "classes": list(CLASSES),
 }  # fmt: skip
 HOW = Inference(device="cpu", limit=10, quiet=True)
 
