@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.cli.errors import UserError
 from common.data.decoding import RULE, decode, read
-from common.data.images import Rows, split
+from common.data.images import Rows, pixel_keys, split
 from common.data.listing import File, Items, Member
 from common.data.transforms import INTERPOLATIONS, Transform
 
@@ -102,6 +102,7 @@ class FolderImages:
     digest: str = ""
     keys: tuple[bytes, ...] | None = None  # of the contents, see `file_keys`; None = to be made
     workers: int = field(default_factory=worker_count)  # 0 = decode in this process
+    seen: dict[int, bytes] = field(default_factory=dict, compare=False)  # `pixel_keys` of the rows that were read whole
 
     def __post_init__(self):
         if self.keys is None:
@@ -127,7 +128,8 @@ class FolderImages:
         rows = index.tolist()
         paths, names, keys = (tuple(all_[row] for row in rows if all_) for all_ in (self.paths, self.names, self.keys))
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, name=name or self.name, paths=paths, names=names, keys=keys, labels=labels, digest="")
+        chosen = {"paths": paths, "names": names, "keys": keys, "labels": labels}
+        return replace(self, name=name or self.name, digest="", seen={}, **chosen)
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """All images in order, a batch at a time, through the transform."""
@@ -151,9 +153,11 @@ class FolderImages:
         blocks = [block.tolist() for block in split(rows, batch_size)]
         workers = max(0, min(self.workers, len(blocks) - 1))  # one batch is not worth a process
         try:
-            for batch in DataLoader(images, batch_sampler=blocks, num_workers=workers, collate_fn=_stack):
+            loader = DataLoader(images, batch_sampler=blocks, num_workers=workers, collate_fn=images.stack)
+            for block, (batch, keys) in zip(blocks, loader):
                 if isinstance(batch, str):
                     raise UserError(batch)
+                self.seen.update(zip(block, keys))
                 yield batch
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -186,6 +190,8 @@ def random_resized_crop(
 class _Decoded(Dataset):
     """Row -> its pixels, channels last; or an error's text, which crosses the border of a process whole."""
 
+    has_keys = True
+
     def __init__(self, paths: tuple[File, ...], transform: Transform):
         self.paths, self.transform = paths, transform
 
@@ -198,9 +204,19 @@ class _Decoded(Dataset):
     def read(self, row: int) -> np.ndarray:
         return at_size(self.paths[row], self.transform)
 
+    def stack(self, rows: list[np.ndarray | str]) -> tuple[Tensor | str, list[bytes]]:
+        """A batch, channels first, or the first error in it; and the images' keys, made here because here is where the processes are many."""
+        errors = [row for row in rows if isinstance(row, str)]
+        if errors:
+            return errors[0], []
+        batch = torch.from_numpy(np.moveaxis(np.stack(rows), -1, -3).copy())
+        return batch, pixel_keys(batch) if self.has_keys and len(self.paths) <= HASH_LIMIT else []
+
 
 class _Cropped(_Decoded):
     """Crops of each image, one a view."""
+
+    has_keys = False
 
     def __init__(
         self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], views: int
@@ -216,9 +232,3 @@ class _Cropped(_Decoded):
             crop = image.crop(random_resized_crop(image, self.area, rng))
             crops.append(np.asarray(crop.resize(square, INTERPOLATIONS[self.transform.interpolation])))
         return np.stack(crops)
-
-
-def _stack(rows: list[np.ndarray | str]) -> Tensor | str:
-    """The batch, channels first, or the first error in it."""
-    errors = [row for row in rows if isinstance(row, str)]
-    return errors[0] if errors else torch.from_numpy(np.moveaxis(np.stack(rows), -1, -3).copy())

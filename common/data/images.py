@@ -77,6 +77,11 @@ def content_digest(pixels: UInt8[Tensor, "images 3 height width"], labels: Int64
     return sha.hexdigest()
 
 
+def pixel_keys(pixels: UInt8[Tensor, "images 3 height width"]) -> list[bytes]:
+    """SHA-256 of each image's pixels: equal where they are."""
+    return [hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).digest() for image in pixels]
+
+
 def balanced_subset(
     labels: Int64[Tensor, " images"], count: int, generator: torch.Generator
 ) -> Int64[Tensor, " chosen"]:

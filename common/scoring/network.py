@@ -75,9 +75,10 @@ class Network:
         names = (*ood, self.id_set)
         for name in (self.id_set, *ood):
             if name not in self._test:
-                self._test[name] = self.load(name, limit=self.how.limit)
+                images = self.load(name, limit=self.how.limit)
                 if name != self.id_set:
-                    data.check_overlap(self._test[self.id_set], self._test[name])
+                    data.check_overlap(self._test[self.id_set], images)
+                self._test[name] = images
         return {name: self._test[name] for name in names}
 
     def identity(self, ood: Iterable[str], lines: Iterable[Line], repeats: int) -> dict[str, Any]:
@@ -107,6 +108,9 @@ class Network:
         train = self.features(training, train_needs) if train_needs else None
         id_features = self.features(images[self.id_set], needs)
         passed = {name: self.features(images[name], needs) for name in images if name != self.id_set}
+        for name in passed:  # once more where images are streamed: now their pixels are known
+            if not all(isinstance(images[side], data.Images) for side in (name, self.id_set)):
+                data.check_overlap(images[self.id_set], images[name])
         head = Head.of(self.saved)
         return Scored(train, head, id_features, passed, images) if distributed.is_main() else None
 

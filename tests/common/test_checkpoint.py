@@ -103,6 +103,15 @@ def test_facts_that_came_later_have_defaults_and_the_file_is_left_as_it_is(tmp_p
     assert "limit" not in load(tmp_path / "c.pt")[1]
 
 
+@pytest.mark.parametrize(
+    "facts, said", [({"classes": ["a", "b", "c"]}, "3 classes"), ({"extra_classes": 1}, "4 classes and 1 more")]
+)
+def test_a_network_with_another_number_of_outputs_than_its_facts_name_is_refused(tmp_path, model, facts, said):
+    save(tmp_path / "c.pt", model, recipe={}, **(WHOLE | facts))
+    with pytest.raises(UserError, match=rf"c\.pt has 4 outputs, its facts name {said}$"):
+        load_finished(tmp_path / "c.pt")
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_fact_that_is_missing_is_named_with_the_file(tmp_path, model, name):
     save(tmp_path / "c.pt", model, recipe={}, **{key: value for key, value in WHOLE.items() if key != name})
