@@ -28,11 +28,12 @@ def read(file: File) -> bytes:
 
 def decode(file: File) -> Image.Image:
     """The image as RGB. Raises UserError naming the file where it does not decode to its last row, or has no 8-bit reading."""
+    content = read(file)
     try:
-        with Image.open(BytesIO(read(file)), formats=formats()) as image:
+        with Image.open(BytesIO(content), formats=formats()) as image:
             return as_rgb(image)
     except UserError as error:
-        raise UserError(str(error) if str(file) in str(error) else f"{file} {error}") from None
+        raise UserError(f"{file} {error}") from None
     except Exception as error:  # by format OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ...
         raise UserError(f"{file} does not decode as an image ({type(error).__name__})") from None
 

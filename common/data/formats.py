@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,13 +51,13 @@ def draw(names: Sequence[str], count: int, seed: int) -> list[int]:
     """
     if not 1 <= count <= len(names):
         raise UserError(f"cannot draw {count} of {len(names)} images")
-    keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    keys = [hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest() for name in names]
     return sorted(sorted(range(len(names)), key=keys.__getitem__)[:count])
 
 
 def list_hash(names: Sequence[str]) -> str:
     """SHA-256 of the sorted names, one a line with a final newline."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(f"{name}\n" for name in sorted(names)))).hexdigest()
 
 
 def cifar(class_name: str, root: Path, split: str) -> Raw:

@@ -282,6 +282,8 @@ def test_names_that_are_no_text_and_a_slash_at_the_end_change_nothing(mine, tmp_
     whole = load(name, "test", root=tmp_path, transform=size)
     assert len(whole) == 3 and whole.digest == load(name + "/", "test", root=tmp_path, transform=size).digest
     assert len(load(name, "test", root=tmp_path, transform=size, limit=2)) == 2
+    flat = load(f"{name}/b", "test", root=tmp_path, transform=size, limit=1)
+    assert len(flat) == 1 and flat.labels is None
     os.rename(tmp_path / "mine/a", os.fsencode(tmp_path) + b"/mine/\xe9")
     with pytest.raises(UserError, match="must have Unicode text as its name"):
         load(name, "test", root=tmp_path, transform=size, to_train_on=True)
