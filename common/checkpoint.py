@@ -260,7 +260,11 @@ def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     model, facts = load(path)
     if not facts["finished"]:
         raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
-    return model, check_facts(facts, path)
+    facts = check_facts(facts, path)
+    if model.classes != len(facts["classes"]) + facts["extra_classes"]:
+        said = f"{len(facts['classes'])} classes" + f" and {facts['extra_classes']} more" * bool(facts["extra_classes"])
+        raise UserError(f"{path} has {model.classes} outputs, its facts name {said}")
+    return model, facts
 
 
 def load_training(path: Path | str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from common.scoring.sets import (
 from common.training import distributed
 
 VERSION = 1  # raised when the same network gives other rows
-OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size")  # flags that say something of images
+OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size", "on_corrupt")  # flags that say something of images
 
 
 def parser() -> argparse.ArgumentParser:

@@ -174,11 +174,8 @@ def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> di
 
 def score_boxes(source: Source) -> dict[str, float]:
     facts = source.facts
-    images = data.load("tiny-imagenet-boxes", "boxes", root=source.data, transform=transform_from_facts(facts))
-    if tuple(facts["classes"]) != tuple(images.classes):
-        raise UserError(
-            f"tiny-imagenet-boxes has CIFAR-10's classes; the checkpoint's are {', '.join(facts['classes'][:3])}, ..."
-        )
+    how = {"root": source.data, "transform": transform_from_facts(facts), "classes": facts["classes"]}
+    images = data.load("tiny-imagenet-boxes", "boxes", **how)
     made = Maker(source, images)(torch.arange(len(images)))
     truth = box_masks(images.facts["boxes"], 64, tuple(images.size_px))  # boxes are given in pixels of 64 x 64 images
     return agreement(torch.from_numpy(made["masks"]), truth) | {
@@ -225,7 +222,9 @@ def write_masks(
     facts, transform = source.facts, transform_from_facts(source.facts)
     if size_px:
         transform = replace(transform, size_px=size_px, resize_px=None)
-    images = training_images(facts["id_set"], transform, root=source.data, limit=limit)
+    on_corrupt = "skip" if facts["data_facts"].get("left_out") else "stop"  # as the network's training did
+    how = {"root": source.data, "limit": limit, "classes": facts["classes"], "on_corrupt": on_corrupt}
+    images = training_images(facts["id_set"], transform, **how)
     if against == "truth" and images.masks is None:
         raise UserError(f"{images.name} has no true masks to score against; the generated benchmark (shapes) has")
     identity = {

@@ -15,7 +15,7 @@ ELSEWHERE = {
     "common/cli/stamps.py": "common/cli/test_steps.py",
     "common/compare.py": "common/test_commands.py",
     "common/data/__init__.py": "common/data/test_datasets.py",
-    "common/data/shrink.py": "common/data/test_archives.py",
+    "common/data/shrink.py": "common/data/test_listing.py",
     "common/evaluate.py": "common/test_commands.py",
     "common/objectives/__init__.py": "common/objectives/test_registry.py",
     "common/objectives/cross_entropy.py": "common/training/test_engine.py",

@@ -16,13 +16,13 @@ def formatter(prog: str) -> argparse.RawDescriptionHelpFormatter:
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
     root = os.environ.get("OOD_DATA", "data")
-    said = f"folder of the data sets [$OOD_DATA or data; now {root}]"
+    said = f"folder of the data sets [$OOD_DATA or data; now {root.replace('%', '%%')}]"
     parser.add_argument("--data", type=Path, default=Path(root), metavar="DIR", help=said)
 
 
 def add_corrupt_argument(parser: argparse.ArgumentParser) -> None:
     said = (
-        "an image of a streamed set that does not decode: stop the run, or take another of its class and say so [stop]"
+        "an image that does not decode: stop, or decode all of them once before and leave such out, each named [stop]"
     )
     parser.add_argument("--on-corrupt", choices=("stop", "skip"), default="stop", help=said)
 
@@ -96,6 +96,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser, limit: int | None =
     precision = {"choices": ("float32", "bf16"), "default": "float32", "help": "of the network's body [float32]"}
     parser.add_argument("--precision", **precision)
     add_limit_argument(parser, limit)
+    add_corrupt_argument(parser)
     add_data_argument(parser)
     add_device_argument(parser)
 

@@ -19,7 +19,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
     root = Path(os.environ.get("OOD_DATA", "data"))
     made.add_argument(
-        "--data", type=Path, default=root, metavar="ROOT", help=f"folder of all sets [$OOD_DATA or data: {root}]"
+        "--data",
+        type=Path,
+        default=root,
+        metavar="ROOT",
+        help=f"folder of all sets [$OOD_DATA or data: {str(root).replace('%', '%%')}]",
     )
     said = "look for this set's test images in the others, where it is there [cifar10]"
     made.add_argument("--id", default="cifar10", metavar="NAME", help=said)

@@ -2,15 +2,14 @@
 
 import re
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data.archives import Items
-from common.data.folders import decode
+from common.data.decoding import decode
+from common.data.listing import File, Items
 
 ENCODERS = {"jpeg": "JPEG", "webp": "WEBP"}
 
@@ -29,8 +28,8 @@ def re_encoded(items: Items, encoding: str) -> UInt8[np.ndarray, "images rows co
     return np.stack([_there_and_back(item, encoder, quality) for item in items])
 
 
-def _there_and_back(item: np.ndarray | Path, encoder: str, quality: int) -> np.ndarray:
+def _there_and_back(item: np.ndarray | File, encoder: str, quality: int) -> np.ndarray:
     buffer = BytesIO()
-    image = decode(item) if isinstance(item, Path) else Image.fromarray(item)
+    image = Image.fromarray(item) if isinstance(item, np.ndarray) else decode(item)
     image.save(buffer, encoder, quality=quality)
     return np.asarray(Image.open(buffer).convert("RGB"))

@@ -2,13 +2,14 @@
 
 import hashlib
 import http.client
+import lzma
 import shutil
 import stat
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
-from io import BufferedIOBase
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
@@ -18,6 +19,17 @@ from common.data.specs import Spec
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
+# RuntimeError: a zip that is encrypted, or packed by a method that is not known here
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def fetch(spec: Spec, root: Path) -> dict[str, str]:
@@ -79,8 +91,15 @@ def _transfer(url: str, part: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             start = start if answer.status == 206 else 0  # 200: the server does not resume, so it sends everything
-            left = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-            got = _append(answer, part, start, left)
+            left = _length(answer, url, start)
+            total = None if left is None else start + left
+            with (
+                part.open("r+b" if start else "wb") as file,
+                tqdm.wrapattr(answer, "read", total, initial=start, unit_scale=True, desc=part.stem) as source,
+            ):
+                file.seek(start)
+                shutil.copyfileobj(source, file, CHUNK)
+                got = file.tell() - start
     except urllib.error.HTTPError as error:
         if error.code == 416 and _total(error) == start:  # nothing left to send: the part was complete
             return
@@ -93,20 +112,14 @@ def _transfer(url: str, part: Path) -> None:
         )
 
 
-def _append(answer: BufferedIOBase, part: Path, start: int, left: int | None) -> int:
-    """Write the answer behind the first `start` bytes of `part`; the number of bytes that came."""
-    got = 0
-    total = None if left is None else start + left
-    with (
-        part.open("r+b" if start else "wb") as file,
-        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
-    ):
-        file.seek(start)
-        while block := answer.read(CHUNK):
-            file.write(block)
-            got += len(block)
-            bar.update(len(block))
-    return got
+def _length(answer: http.client.HTTPResponse, url: str, start: int) -> int | None:
+    """The bytes to come, None where the server does not say. Raises UserError for words that are no number, and for another range than asked."""
+    length, sent = answer.headers.get("Content-Length"), answer.headers.get("Content-Range", "")
+    if length is not None and not length.isdecimal():
+        raise UserError(f"{url} states a Content-Length of {length!r}, expected a number of bytes")
+    if start and not sent.startswith(f"bytes {start}-"):
+        raise UserError(f"{url} sends the range {sent!r}, asked were the bytes from {start:,}")
+    return None if length is None else int(length)
 
 
 def _total(error: urllib.error.HTTPError) -> int:
@@ -137,7 +150,9 @@ def unpack(archive: Path, place: Path) -> None:
         (inner if list(part.iterdir()) == [inner] and inner.is_dir() else part).replace(place)
     except tarfile.FilterError as error:
         raise UserError(f"{archive.name}: refused {error.tarinfo.name!r} ({error})") from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except UserError:
+        raise
+    except DAMAGED as error:
         why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive} does not unpack ({why}); delete it and fetch again") from None
     finally:

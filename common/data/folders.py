@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,24 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.cli.errors import UserError
-from common.data.archives import File, Items, Member
-from common.data.images import Rows, split
+from common.data.decoding import RULE, decode, read
+from common.data.images import Rows, pixel_keys, split
+from common.data.listing import File, Items, Member
 from common.data.transforms import INTERPOLATIONS, Transform
 
 HASH_LIMIT = 50_000  # above it a digest reads names and sizes only: reading 150 GB to name a set costs hours
-
-
-def decode(path: File) -> Image.Image:
-    """The image as RGB. Raises UserError naming the file where it does not decode to its last row."""
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path} is gone") from None
-    except (
-        Exception
-    ) as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ... by format
-        raise UserError(f"{path} does not decode as an image ({type(error).__name__})") from None
 
 
 def at_size(item: File | np.ndarray, transform: Transform) -> UInt8[np.ndarray, "height width 3"]:
@@ -61,19 +48,41 @@ def worker_count() -> int:
     return max(1, min(8, os.cpu_count() or 1))
 
 
-def file_size(path: File) -> int:
-    return path.size if isinstance(path, Member) else path.stat().st_size
+def undecodable(files: Sequence[File]) -> dict[int, str]:
+    """Row and error of each file that does not decode. Every file is decoded once to find out."""
+
+    def error(file: File) -> str:
+        try:
+            decode(file)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return {row: error for row, error in enumerate(pool.map(error, files)) if error}
 
 
-def files_digest(paths: Sequence[File], names: Sequence[str], limit: int = HASH_LIMIT) -> tuple[str, str]:
-    """(SHA-256 over sorted names, sizes and contents, what it covers). Above `limit` files the contents are left out."""
-    contents = len(paths) <= limit
-    sha = hashlib.sha256()
-    for name, path in sorted(zip(names, paths)):
-        sha.update(f"{name}\0{file_size(path)}\0".encode())
-        if contents:
-            sha.update(hashlib.sha256(path.read_bytes()).digest())
-    return sha.hexdigest(), "names, sizes and contents" if contents else "names and sizes"
+def file_keys(files: Sequence[File], limit: int = HASH_LIMIT) -> tuple[bytes, ...]:
+    """SHA-256 of each file's content; of more than `limit` files () instead."""
+    if len(files) > limit:
+        return ()
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return tuple(pool.map(lambda file: hashlib.sha256(read(file)).digest(), files))
+
+
+def files_digest(files: Sequence[File], names: Sequence[str], keys: Sequence[bytes]) -> str:
+    """SHA-256 over sorted names, sizes and, where they are there, keys of the contents."""
+    sha = hashlib.sha256(f"decoding {RULE}\0".encode())
+    for row in sorted(range(len(names)), key=names.__getitem__):
+        sha.update(os.fsencode(names[row]) + f"\0{file_size(files[row])}\0".encode() + (keys[row] if keys else b""))
+    return sha.hexdigest()
+
+
+def file_size(file: File) -> int:
+    try:
+        return file.size if isinstance(file, Member) else file.stat().st_size
+    except OSError:
+        return len(read(file))  # says what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -91,18 +100,19 @@ class FolderImages:
     classes: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict)
     digest: str = ""
+    keys: tuple[bytes, ...] | None = None  # of the contents, see `file_keys`; None = to be made
     workers: int = field(default_factory=worker_count)  # 0 = decode in this process
-    on_corrupt: str = (
-        "stop"  # "skip": in training, another image of the class takes the place of one that does not decode
-    )
-    skipped: set[str] = field(default_factory=set, compare=False)  # the files that were skipped so far
+    seen: dict[int, bytes] = field(default_factory=dict, compare=False)  # `pixel_keys` of the rows that were read whole
 
     def __post_init__(self):
+        if self.keys is None:
+            object.__setattr__(self, "keys", file_keys(self.paths))
         if not self.digest:
-            files, covers = files_digest(self.paths, self.names)
+            files = files_digest(self.paths, self.names, self.keys)
             sha = hashlib.sha256(repr((files, sorted(self.transform.facts().items()))).encode())
             if self.labels is not None:
                 sha.update(self.labels.numpy().tobytes())
+            covers = "names, sizes and contents" if self.keys else "names and sizes"
             object.__setattr__(self, "digest", sha.hexdigest())
             object.__setattr__(self, "facts", self.facts | {"digest_covers": covers})
 
@@ -116,9 +126,10 @@ class FolderImages:
     def subset(self, index: Int64[Tensor, " chosen"], name: str | None = None) -> "FolderImages":
         """The chosen rows, in the order given; its digest is its own."""
         rows = index.tolist()
-        paths, names = tuple(self.paths[row] for row in rows), tuple(self.names[row] for row in rows)
+        paths, names, keys = (tuple(all_[row] for row in rows if all_) for all_ in (self.paths, self.names, self.keys))
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, name=name or self.name, paths=paths, names=names, labels=labels, digest="")
+        chosen = {"paths": paths, "names": names, "keys": keys, "labels": labels}
+        return replace(self, name=name or self.name, digest="", seen={}, **chosen)
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """All images in order, a batch at a time, through the transform."""
@@ -133,24 +144,20 @@ class FolderImages:
     ) -> Iterator[UInt8[Tensor, "views batch 3 height width"]]:
         """The rows `order`, each view of each through its own random resized crop with a share of the area in `crop`.
 
-        A crop depends on (seed, row, view) alone: the number of workers, the batch size and the order do not change it. With on_corrupt
-        "skip" the next image of the same class stands in for one that does not decode; it is named once, and counted in `skipped`.
+        A crop depends on (seed, row, view) alone: the number of workers, the batch size and the order do not change it.
         """
-        labels = self.labels if self.on_corrupt == "skip" else None
-        crops = self._stream(_Cropped(self.paths, self.transform, seed, crop, views, labels), order, batch_size)
+        crops = self._stream(_Cropped(self.paths, self.transform, seed, crop, views), order, batch_size)
         return (batch.transpose(0, 1) for batch in crops)
 
     def _stream(self, images: Dataset, rows: Rows, batch_size: int) -> Iterator[Tensor]:
         blocks = [block.tolist() for block in split(rows, batch_size)]
-        workers = min(self.workers, len(blocks) - 1)  # one batch is not worth a process
-        loader = DataLoader(images, batch_sampler=blocks, num_workers=max(0, workers), collate_fn=_stack)
+        workers = max(0, min(self.workers, len(blocks) - 1))  # one batch is not worth a process
         try:
-            for batch, errors in loader:
-                if (
-                    batch is None
-                ):  # an error crosses the process border as text, so that it keeps its type and its one line
-                    raise UserError(errors[0])
-                self._note(errors)
+            loader = DataLoader(images, batch_sampler=blocks, num_workers=workers, collate_fn=images.stack)
+            for block, (batch, keys) in zip(blocks, loader):
+                if isinstance(batch, str):
+                    raise UserError(batch)
+                self.seen.update(zip(block, keys))
                 yield batch
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -158,14 +165,6 @@ class FolderImages:
             raise UserError(
                 f"{self.name}: a process that decodes images died ({str(error).splitlines()[0]}); is there memory for {workers} of them?"
             ) from None
-
-    def _note(self, errors: list[str]) -> None:
-        for error in errors:
-            if error not in self.skipped:
-                self.skipped.add(error)
-                print(
-                    f"{error}; another image of its class takes its place ({len(self.skipped)} so far)", file=sys.stderr
-                )
 
 
 def random_resized_crop(
@@ -189,39 +188,41 @@ def random_resized_crop(
 
 
 class _Decoded(Dataset):
-    """Row -> (pixels, channels last, or None; error or None)."""
+    """Row -> its pixels, channels last; or an error's text, which crosses the border of a process whole."""
+
+    has_keys = True
 
     def __init__(self, paths: tuple[File, ...], transform: Transform):
         self.paths, self.transform = paths, transform
 
-    def __getitem__(self, row: int) -> tuple[np.ndarray | None, str | None]:
+    def __getitem__(self, row: int) -> np.ndarray | str:
         try:
-            return self.read(row), None
+            return self.read(row)
         except UserError as error:
-            return None, str(error)
+            return str(error)
 
     def read(self, row: int) -> np.ndarray:
         return at_size(self.paths[row], self.transform)
 
+    def stack(self, rows: list[np.ndarray | str]) -> tuple[Tensor | str, list[bytes]]:
+        """A batch, channels first, or the first error in it; and the images' keys, made here because here is where the processes are many."""
+        errors = [row for row in rows if isinstance(row, str)]
+        if errors:
+            return errors[0], []
+        batch = torch.from_numpy(np.moveaxis(np.stack(rows), -1, -3).copy())
+        return batch, pixel_keys(batch) if self.has_keys and len(self.paths) <= HASH_LIMIT else []
+
 
 class _Cropped(_Decoded):
-    """Crops of each image, one a view. With `labels`, a row that does not decode is replaced by the next of its class that does."""
+    """Crops of each image, one a view."""
+
+    has_keys = False
 
     def __init__(
-        self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], views: int,
-        labels: Tensor | None = None,
+        self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], views: int
     ):  # fmt: skip
         super().__init__(paths, transform)
-        self.seed, self.area, self.views, self.labels = seed, area, views, labels
-
-    def __getitem__(self, row: int) -> tuple[np.ndarray | None, str | None]:
-        pixels, error = super().__getitem__(row)
-        if pixels is None and self.labels is not None:
-            same = (self.labels == self.labels[row]).nonzero().squeeze(1).tolist()
-            here = same.index(row)
-            tries = (super(_Cropped, self).__getitem__(other)[0] for other in same[here + 1 :] + same[:here])
-            pixels = next((found for found in tries if found is not None), None)
-        return pixels, error
+        self.seed, self.area, self.views = seed, area, views
 
     def read(self, row: int) -> np.ndarray:
         image, square = decode(self.paths[row]), (self.transform.size_px,) * 2
@@ -231,12 +232,3 @@ class _Cropped(_Decoded):
             crop = image.crop(random_resized_crop(image, self.area, rng))
             crops.append(np.asarray(crop.resize(square, INTERPOLATIONS[self.transform.interpolation])))
         return np.stack(crops)
-
-
-def _stack(rows: list[tuple[np.ndarray | None, str | None]]) -> tuple[Tensor | None, list[str]]:
-    """The batch, channels first, or None where an image is missing (its error then comes first), and all errors."""
-    missing = [error for pixels, error in rows if pixels is None]
-    if missing:
-        return None, missing
-    batch = np.moveaxis(np.stack([pixels for pixels, _ in rows]), -1, -3)
-    return torch.from_numpy(batch.copy()), [error for _, error in rows if error is not None]

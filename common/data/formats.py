@@ -1,19 +1,19 @@
 """The forms in which sets lie on disk: CIFAR's pickles, an .npz, SVHN's .mat, folders of images. Read, not yet resized."""
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.cli.errors import UserError
-from common.data.archives import File, Items, members
+from common.data.listing import SHRUNK, Items, class_names, extensions, is_tar, look
+from common.data.notes import note
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".gif")
-SHRUNK = "shrunk.json"  # written beside the images of a smaller copy
 PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
 
@@ -30,6 +30,7 @@ class Raw:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict)
+    unlabelled: str = ""  # why there are no labels, where a training set should have them
 
     def __len__(self) -> int:
         return len(self.items)
@@ -39,7 +40,8 @@ class Raw:
         rows = [int(row) for row in rows]
         items = self.items[rows] if isinstance(self.items, np.ndarray) else tuple(self.items[row] for row in rows)
         labels = None if self.labels is None else self.labels[rows]
-        return Raw(items, tuple(self.names[row] for row in rows), labels, self.classes, self.facts | facts)
+        names = tuple(self.names[row] for row in rows)
+        return replace(self, items=items, names=names, labels=labels, facts=self.facts | facts)
 
 
 def draw(names: Sequence[str], count: int, seed: int) -> list[int]:
@@ -49,13 +51,13 @@ def draw(names: Sequence[str], count: int, seed: int) -> list[int]:
     """
     if not 1 <= count <= len(names):
         raise UserError(f"cannot draw {count} of {len(names)} images")
-    keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    keys = [hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest() for name in names]
     return sorted(sorted(range(len(names)), key=keys.__getitem__)[:count])
 
 
 def list_hash(names: Sequence[str]) -> str:
     """SHA-256 of the sorted names, one a line with a final newline."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(f"{name}\n" for name in sorted(names)))).hexdigest()
 
 
 def cifar(class_name: str, root: Path, split: str) -> Raw:
@@ -104,19 +106,14 @@ def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
 
     data = loadmat(path)
     labels = data["y"].astype(np.int64).squeeze(1) % 10
-    raw = _array(
-        np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2)),
-        labels,
-        tuple(str(digit) for digit in range(10)),
-        f"{split}/",
-    )
+    pixels = np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2))
+    raw = _array(pixels, labels, tuple("0123456789"), f"{split}/")
     if count is None:
         return raw
     if count % 10 or not 10 <= count <= 10 * np.bincount(labels, minlength=10).min():
         raise UserError(f"svhn: n must be a multiple of 10 with n/10 images of each digit there, got {count}")
-    return raw.take(
-        np.sort(np.concatenate([np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)])).tolist()
-    )
+    first = [np.flatnonzero(labels == digit)[: count // 10] for digit in range(10)]
+    return raw.take(np.sort(np.concatenate(first)).tolist())
 
 
 def places365(root: Path, split: str, options: dict[str, int]) -> Raw:
@@ -137,61 +134,22 @@ def boxes(root: Path, split: str, options: dict[str, int]) -> Raw:
     place = root / "tiny-imagenet-boxes"
     if not (place / "boxes.csv").exists():
         raise UserError(f"tiny-imagenet-boxes: expected {place / 'boxes.csv'}")
-    rows = [line.split(",") for line in (place / "boxes.csv").read_text().split()[1:]]
+    with open(place / "boxes.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
     classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-    names = tuple(f"images/{row[0]}" for row in rows)
-    labels = np.array([classes.index(row[2]) for row in rows], dtype=np.int64)
-    return Raw(
-        tuple(place / name for name in names),
-        names,
-        labels,
-        classes,
-        {"boxes": [[int(v) for v in row[3:7]] for row in rows]},
-    )
+    labels = np.array([classes.index(row["cifar10_class"]) for row in rows], dtype=np.int64)
+    names = tuple(f"images/{row['file']}" for row in rows)
+    corners = [[int(row[key]) for key in ("x0", "y0", "x1", "y1")] for row in rows]
+    return Raw(tuple(place / name for name in names), names, labels, classes, {"boxes": corners})
 
 
 def _array(pixels: np.ndarray, labels: list[int] | np.ndarray, classes: tuple[str, ...], prefix: str) -> Raw:
-    return Raw(
-        pixels, tuple(f"{prefix}{row:06d}" for row in range(len(pixels))), np.asarray(labels, dtype=np.int64), classes
-    )
-
-
-def image_files(folder: Path) -> list[str]:
-    """Every file below `folder` with an image's extension, as sorted paths below it. Hidden files (.directory, ._x.jpg) are not images."""
-    found = []
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(where).relative_to(folder)
-        found += [
-            (below / name).as_posix()
-            for name in files
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-        ]
-    return sorted(found)
-
-
-def class_names(path: Path) -> list[str]:
-    """The classes below `path`, sorted: its folders, and its .tar files by their names without ".tar"."""
-    visible = [child for child in path.iterdir() if not child.name.startswith(".")]
-    return sorted(
-        {child.name for child in visible if child.is_dir()}
-        | {child.stem for child in visible if child.suffix == ".tar"}
-    )
-
-
-def class_files(path: Path, name: str) -> list[tuple[str, File]]:
-    """Name below `path` and file of each image of one class: from its folder where there is one, else from its .tar."""
-    if (path / name).is_dir():
-        return [(f"{name}/{below}", path / name / below) for below in image_files(path / name)]
-    if (path / f"{name}.tar").is_file():
-        return [
-            (f"{name}/{member.name.removeprefix('./')}", member) for member in members(path / f"{name}.tar", EXTENSIONS)
-        ]
-    return []
+    names = tuple(f"{prefix}{row:06d}" for row in range(len(pixels)))
+    return Raw(pixels, names, np.asarray(labels, dtype=np.int64), classes)
 
 
 def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool = True) -> Raw:
-    """All images below `path`. With two or more class folders and nothing beside them, the labels are the classes' places in sorted order.
+    """All images below `path`, and as labels the places of their class folders in sorted order (see `by_folder`).
 
     `classes`: read these classes only, each a folder or a NAME.tar. A folder of nothing but .tar files is one of classes too.
     Raises UserError where the folder or its images are missing.
@@ -199,23 +157,60 @@ def folder(path: Path, *, classes: Sequence[str] | None = None, labelled: bool =
     if not path.is_dir():
         raise NotThere(f"expected a folder of images at {path}")
     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
-    if classes is None and visible and all(child.suffix == ".tar" for child in visible):
+    if classes is None and visible and all(map(is_tar, visible)):
         classes = class_names(path)
-    if classes is None:
-        found = [(name, path / name) for name in image_files(path)]
-    else:
-        found = [pair for name in sorted(classes) for pair in class_files(path, name)]
-    if not found:
-        raise UserError(f"no image below {path}; extensions looked for: {' '.join(EXTENSIONS)}")
-    names, paths = zip(*found)
-    facts = shrunk_facts(path)
-    tops = sorted({name.split("/")[0] for name in names}) if all("/" in name for name in names) else []
-    if not labelled or len(tops) < 2:
-        return Raw(paths, names, facts=facts)
-    number = {top: k for k, top in enumerate(tops)}
-    return Raw(
-        paths, names, np.array([number[name.split("/")[0]] for name in names], dtype=np.int64), tuple(tops), facts
-    )
+    found = look(path, None if classes is None else sorted(classes))
+    if found.others:
+        note(
+            f"{path}: {len(found.others):,} files are left out, which are no images by their extension, as {found.others[0]}"
+        )
+    if not found.images:
+        raise UserError(f"no image below {path}; extensions looked for: {' '.join(sorted(extensions()))}")
+    names, files = zip(*found.images)
+    raw = Raw(files, names, facts=shrunk_facts(path))
+    return by_folder(raw, found.folders) if labelled else raw
+
+
+def by_folder(raw: Raw, folders: Iterable[str]) -> Raw:
+    """The images numbered by the class folder that each lies in; an empty folder is a class too. Where that cannot be done, `unlabelled` says why."""
+    beside = [name for name in raw.names if "/" not in name]
+    classes = tuple(sorted(folders))
+    if len(beside) == len(raw):
+        return replace(raw, unlabelled="its images lie in one flat folder, expected a folder for each class")
+    if beside:
+        why = f"{beside[0]} lies beside the class folders {listed(classes)}, expected every image in one of them"
+        return replace(raw, unlabelled=why, classes=classes)
+    if len(classes) < 2:
+        why = f"it has one class folder alone, {classes[0]}, expected two classes or more"
+        return replace(raw, unlabelled=why, classes=classes)
+    number = {name: k for k, name in enumerate(classes)}
+    labels = np.array([number[name.partition("/")[0]] for name in raw.names], dtype=np.int64)
+    return replace(raw, labels=labels, classes=classes)
+
+
+def numbered_by(raw: Raw, classes: Sequence[str], name: str) -> Raw:
+    """The same with labels that are places in `classes`, a checkpoint's, whatever the set's own order; a flat folder has none and stays so.
+
+    Raises UserError unless the set has these classes and no others. A class without images needs an empty folder: one that is
+    missing is more often a copy that is not whole.
+    """
+    if raw.labels is None and not raw.classes:
+        return raw
+    expected = f"expected the checkpoint's {len(classes)}, {listed(classes)}"
+    if unknown := [own for own in raw.classes if own not in classes]:
+        raise UserError(f"{name} has the class {listed(unknown)}, which the checkpoint does not know; {expected}")
+    if raw.labels is None:
+        raise UserError(f"{name} has no labels: {raw.unlabelled}; {expected}")
+    if missing := [own for own in classes if own not in raw.classes]:
+        raise UserError(
+            f"{name} lacks the class {listed(missing)} (one without images needs an empty folder); {expected}"
+        )
+    place = np.array([classes.index(own) for own in raw.classes])
+    return replace(raw, labels=place[raw.labels], classes=tuple(classes))
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def shrunk_facts(path: Path) -> dict:

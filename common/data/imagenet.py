@@ -1,10 +1,12 @@
 """ImageNet-1k and its subsets: which classes, in which order, from which folder. Lists that differ are never mixed silently."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from common.cli.errors import UserError
-from common.data.formats import NotThere, Raw, class_names, draw, folder, image_files, list_hash
+from common.data.formats import NotThere, Raw, draw, folder, list_hash
+from common.data.listing import class_names, look
 
 LISTS = {"imagenet100": ("NPOS", "imagenet100.txt"), "imagenet100-mcm": ("MCM", "imagenet100_mcm.txt")}
 # ImageNet's official test labels are secret: the field tests on the validation set
@@ -24,7 +26,7 @@ def class_folders(path: Path) -> tuple[str, ...]:
         raise NotThere(f"expected class folders (n01440764, ...) in {path}, which is not there")
     found = tuple(class_names(path))
     if not found:
-        flat = f"{path} is one flat folder of {len(image_files(path)):,} images, expected one folder a class. "
+        flat = f"{path} is one flat folder of {len(look(path).images):,} images, expected one folder a class. "
         raise UserError(
             flat
             + "Sort it by the devkit's ground truth: with ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in one folder, "
@@ -51,8 +53,7 @@ def imagenet100(root: Path, split: str, options: dict, *, name: str = "imagenet1
         missing = sorted(set(wanted) - set(class_folders(path)))
         if missing:
             raise UserError(f"{name}: {path} lacks {len(missing)} of the list's classes: {', '.join(missing[:5])}")
-    raw = folder(path, classes=wanted)
-    return _with_list(raw, path, wanted, LISTS[name][0])
+    return _with_list(folder(path, classes=wanted), wanted, LISTS[name][0])
 
 
 def _refuse_other_classes(name: str, path: Path, found: set[str]) -> None:
@@ -76,24 +77,11 @@ def imagenet1k(root: Path, split: str, options: dict) -> Raw:
     if len(found) != 1000:
         raise UserError(f"imagenet1k: {path} has {len(found)} class folders, expected 1,000")
     if "C" not in options:
-        return _with_list(folder(path), path, found, "ILSVRC2012")
-    chosen = tuple(found[row] for row in draw(found, options["C"], options.get("seed", 0)))
-    return _with_list(
-        folder(path, classes=chosen),
-        path,
-        chosen,
-        f"{options['C']} of ILSVRC2012 drawn with seed {options.get('seed', 0)}",
-    )
+        return _with_list(folder(path, classes=found), found, "ILSVRC2012")
+    seed = options.get("seed", 0)
+    chosen = tuple(found[row] for row in draw(found, options["C"], seed))
+    return _with_list(folder(path, classes=chosen), chosen, f"{options['C']} of ILSVRC2012 drawn with seed {seed}")
 
 
-def _with_list(raw: Raw, path: Path, wanted: tuple[str, ...], title: str) -> Raw:
-    empty = sorted(set(wanted) - set(raw.classes))
-    if empty:
-        raise UserError(f"{path}: no image in class folder {empty[0]}")
-    return Raw(
-        raw.items,
-        raw.names,
-        raw.labels,
-        raw.classes,
-        raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)},
-    )
+def _with_list(raw: Raw, wanted: tuple[str, ...], title: str) -> Raw:
+    return replace(raw, facts=raw.facts | {"class_list": title, "class_list_sha256": list_hash(wanted)})

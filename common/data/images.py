@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Int64, UInt8
@@ -44,22 +44,18 @@ class Images:
 
     def to(self, device: torch.device | str) -> "Images":
         """The same set with its tensors on `device`."""
-        move = lambda t: None if t is None else t.to(device)  # noqa: E731
-        return self._with(
-            pixels=self.pixels.to(device), labels=move(self.labels), masks=move(self.masks), digest=self.digest
-        )
+        moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
 
     def subset(self, index: Int64[Tensor, " chosen"], name: str | None = None) -> "Images":
         """The chosen rows, in the order given; its digest is its own."""
         index = index.to(self.pixels.device)
-        take = lambda t: None if t is None else t[index]  # noqa: E731
-        return self._with(
-            name=name or self.name,
-            pixels=self.pixels[index],
-            labels=take(self.labels),
-            masks=take(self.masks),
-            digest="",
-        )
+        chosen = {name: tensor[index] for name, tensor in self._tensors().items()}
+        return replace(self, name=name or self.name, digest="", **chosen)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        there = {"pixels": self.pixels, "labels": self.labels, "masks": self.masks}
+        return {name: tensor for name, tensor in there.items() if tensor is not None}
 
     def batches(self, batch_size: int) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """All images in order, a batch at a time."""
@@ -69,9 +65,6 @@ class Images:
         """The rows `order`, a batch at a time, as they are scored."""
         for index in split(order, batch_size):
             yield self.pixels[index.to(self.pixels.device)]
-
-    def _with(self, **changes) -> "Images":
-        return Images(**({"name": self.name, "classes": self.classes, "facts": self.facts} | changes))
 
 
 def content_digest(pixels: UInt8[Tensor, "images 3 height width"], labels: Int64[Tensor, " images"] | None) -> str:
@@ -84,16 +77,19 @@ def content_digest(pixels: UInt8[Tensor, "images 3 height width"], labels: Int64
     return sha.hexdigest()
 
 
+def pixel_keys(pixels: UInt8[Tensor, "images 3 height width"]) -> list[bytes]:
+    """SHA-256 of each image's pixels: equal where they are."""
+    return [hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).digest() for image in pixels]
+
+
 def balanced_subset(
     labels: Int64[Tensor, " images"], count: int, generator: torch.Generator
 ) -> Int64[Tensor, " chosen"]:
     """`count` rows with the classes as equal as they can be, drawn by `generator`, in ascending order."""
-    classes = int(labels.max()) + 1
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order.to(labels.device)].cpu()
-    rank = torch.zeros(len(labels), dtype=torch.int64)
-    for k in range(classes):
+    rank = torch.empty(len(labels), dtype=torch.int64)  # of each row among those of its class
+    for k in shuffled.unique():
         rows = (shuffled == k).nonzero().squeeze(1)
         rank[rows] = torch.arange(len(rows))
-    chosen = order[torch.argsort(rank, stable=True)[:count]]
-    return chosen.sort().values
+    return order[torch.argsort(rank, stable=True)[:count]].sort().values

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from common.cli.errors import UserError, command, unknown
 from common.cli.recipes import check, field_type, number
+from common.data import specs
 from common.data.images import Images
 from common.data.specs import GENERATED as NAMES
 
@@ -54,6 +55,10 @@ class Dials:
         check(self)
         if self.size_high < self.size_low:
             raise UserError(f"size_high must be >= size_low ({self.size_low:g}), got {self.size_high:g}")
+
+
+def _rng(seed: int, *use: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, VERSION, *use]))
 
 
 # --- shapes: is a point of the unit disc inside? u to the right, v down ---------------------------------------------------------------
@@ -111,41 +116,34 @@ class Textures:
     second: Float[np.ndarray, "textures 3"]
 
 
-def _stripes(x, y, _):
-    return 0.5 + 0.5 * np.sin(2 * np.pi * x)
+Family = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # of x, y and a phase
 
 
-def _checks(x, y, _):
-    return 0.5 + 0.5 * np.tanh(4 * np.sin(2 * np.pi * x) * np.sin(2 * np.pi * y))
-
-
-def _rings(x, y, _):
-    return 0.5 + 0.5 * np.sin(2 * np.pi * np.hypot(x + 0.7, y + 0.3))
-
-
-def _dots(x, y, _):
-    return ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.09).astype(float)
-
-
-def _waves(x, y, phase):
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (x + 0.3 * np.sin(2 * np.pi * 0.6 * y + phase)))
+def _wave(x: np.ndarray) -> np.ndarray:
+    return np.sin(2 * np.pi * x)
 
 
 def _clouds(x, y, phase):
-    waves = [
-        np.sin(2 * np.pi * (x * np.cos(k) + y * np.sin(k)) * (0.35 + 0.12 * k) + (1 + k) * phase) for k in range(5)
-    ]
+    angles = range(5)
+    waves = [np.sin(2 * np.pi * (x * np.cos(k) + y * np.sin(k)) * (0.35 + 0.12 * k) + (1 + k) * phase) for k in angles]
     return 0.5 + 0.5 * np.tanh(0.8 * sum(waves))
 
 
-FAMILIES = (_stripes, _checks, _rings, _dots, _waves, _clouds)
+FAMILIES: dict[str, Family] = {
+    "stripes": lambda x, y, _: 0.5 + 0.5 * _wave(x),
+    "checks": lambda x, y, _: 0.5 + 0.5 * np.tanh(4 * _wave(x) * _wave(y)),
+    "rings": lambda x, y, _: 0.5 + 0.5 * _wave(np.hypot(x + 0.7, y + 0.3)),
+    "dots": lambda x, y, _: ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.09).astype(float),
+    "waves": lambda x, y, phase: 0.5 + 0.5 * _wave(x + 0.3 * np.sin(2 * np.pi * 0.6 * y + phase)),
+    "clouds": _clouds,
+}
 
 
 @lru_cache
 def textures(seed: int, seen: bool) -> Textures:
     """The sixteen textures of ID images, or sixteen whose seeds are unseen in training."""
     count = TEXTURES_EACH * len(CLASSES)
-    rng = np.random.Generator(np.random.PCG64([seed, VERSION, 1 if seen else 2]))
+    rng = _rng(seed, 1 if seen else 2)
     first, second = rng.random((2, count, 3))
     spread = 0.35 + 0.4 * rng.random((count, 1))  # the two colours are neither equal nor always far apart
     second = np.clip(first + np.sign(second - 0.5) * spread * (0.3 + 0.7 * np.abs(second - 0.5) * 2), 0, 1)
@@ -166,9 +164,7 @@ class Scene:
 
 
 def _scenes(dials: Dials, name: str, split: str, count: int) -> Scene:
-    rng = np.random.Generator(
-        np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(name), 0 if split == "train" else 1])
-    )
+    rng = _rng(dials.seed, 10 + NAMES.index(name), int(split == "test"))
     labels = rng.permutation(np.arange(count) % len(CLASSES))
     own = labels * TEXTURES_EACH + rng.integers(0, TEXTURES_EACH, count)
     any_ = rng.integers(0, TEXTURES_EACH * len(CLASSES), count)
@@ -176,16 +172,21 @@ def _scenes(dials: Dials, name: str, split: str, count: int) -> Scene:
     return Scene(labels, texture, rng.random((count, 16)))
 
 
+def _grid() -> tuple[Float[np.ndarray, "rows cols"], Float[np.ndarray, "rows cols"]]:
+    """x to the right and y down of every pixel's centre, from -0.5 to 0.5."""
+    centre = (np.arange(SIZE_PX) + 0.5) / SIZE_PX - 0.5
+    return tuple(np.meshgrid(centre, centre))
+
+
 def _background(bank: Textures, texture: np.ndarray, draws: np.ndarray) -> Float[np.ndarray, "images rows cols 3"]:
     """Each image's texture with its own shift, a small turn and a small change of brightness."""
-    centre = (np.arange(SIZE_PX) + 0.5) / SIZE_PX - 0.5
-    y, x = np.meshgrid(centre, centre, indexing="ij")
+    x, y = _grid()
     angle = (bank.angle[texture] + 0.3 * (draws[:, 0] - 0.5))[:, None, None]
     frequency = (bank.frequency[texture] * (0.9 + 0.2 * draws[:, 1]))[:, None, None]
     u = frequency * (x * np.cos(angle) + y * np.sin(angle)) + draws[:, 2, None, None]
     v = frequency * (y * np.cos(angle) - x * np.sin(angle)) + draws[:, 3, None, None]
     value = np.empty_like(u)
-    for index, family in enumerate(FAMILIES):
+    for index, family in enumerate(FAMILIES.values()):
         rows = bank.family[texture] == index
         value[rows] = family(u[rows], v[rows], 2 * np.pi * draws[rows, 2, None, None])
     first, second = bank.first[texture][:, None, None], bank.second[texture][:, None, None]
@@ -196,8 +197,7 @@ def _masks(
     shapes: tuple[Shape, ...], labels: np.ndarray, dials: Dials, draws: np.ndarray
 ) -> Bool[np.ndarray, "images rows cols"]:
     """Each image's shape at its own place, size and turn. True = object. The whole object lies inside the image."""
-    centre = (np.arange(SIZE_PX) + 0.5) / SIZE_PX - 0.5
-    y, x = np.meshgrid(centre, centre, indexing="ij")
+    x, y = _grid()
     radius = (dials.size_low + (dials.size_high - dials.size_low) * draws[:, 5])[:, None, None]
     room = 0.5 - radius
     angle = 2 * np.pi * draws[:, 6, None, None]
@@ -245,33 +245,24 @@ def load(name: str, split: str = "test", limit: int | None = None) -> Images:
     scene = _scenes(dials, base, split, whole)
     parts = []
     for block, start in enumerate(range(0, count, _BLOCK)):
-        rng = np.random.Generator(
-            np.random.PCG64([dials.seed, VERSION, 10 + NAMES.index(base), 2 + (split == "test"), block])
-        )
+        rng = _rng(dials.seed, 10 + NAMES.index(base), 2 + (split == "test"), block)
         rows = slice(start, min(start + _BLOCK, count))
         noise = rng.standard_normal((_BLOCK, SIZE_PX, SIZE_PX, 3), dtype=np.float32)[: rows.stop - rows.start]
         parts.append(_render(base, dials, scene, rows, noise))
     pixels, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts))
     labels = torch.from_numpy(scene.labels[:count]) if base == "shapes" else None
-    facts = {
-        "set": base,
-        "benchmark": False,
-        "split": split,
-        "encoding": "generated",
-        "generator": VERSION,
-        **dataclasses.asdict(dials),
-    }
+    facts = {"set": base, "benchmark": False, "split": split, "encoding": "generated", "generator": VERSION}
+    facts |= dataclasses.asdict(dials)
     return Images(name, pixels, labels, masks, tuple(CLASSES) if base == "shapes" else (), facts)
 
 
 def parse(name: str) -> tuple[str, Dials]:
     """`shapes:correlation=0.5,seed=3` -> ("shapes", Dials(...)). Raises UserError that lists what is known."""
-    base, _, options = name.partition(":")
+    base, options = specs.parse(name)
     if base not in NAMES:
         raise unknown("generated set", base, NAMES)
     known, changes = [field.name for field in dataclasses.fields(Dials)], {}
-    for option in filter(None, options.split(",")):
-        key, _, word = option.partition("=")
+    for key, word in options.items():
         if key not in known:
             raise unknown(f"dial of {base}", key, known)
         try:

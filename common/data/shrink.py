@@ -14,10 +14,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.data.archives import File
-from common.data.folders import decode, worker_count
-from common.data.formats import SHRUNK, class_files, class_names, image_files
+from common.data.decoding import decode
+from common.data.folders import worker_count
 from common.data.imagenet import LISTS, class_list
+from common.data.listing import SHRUNK, File, all_files
 from common.data.specs import Spec
 
 
@@ -57,18 +57,6 @@ def shrink(
             counts[done] += 1
             bar.update()
     return counts
-
-
-def all_files(source: Path) -> list[tuple[str, File]]:
-    """Name below `source` and file of every image, also of those in .tar files."""
-    found: list[tuple[str, File]] = [(name, source / name) for name in image_files(source)]
-    for folder in [source, *(path for path in sorted(source.rglob("*")) if path.is_dir())]:
-        below = folder.relative_to(source).as_posix()
-        prefix = "" if below == "." else below + "/"
-        for name in class_names(folder):
-            if not (folder / name).is_dir():
-                found += [(prefix + inner, file) for inner, file in class_files(folder, name)]
-    return found
 
 
 def shrink_file(file: File, target: Path, short_side: int, quality: int) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from common.cli.errors import UserError, unknown
 from common.data import formats, imagenet
 from common.data.formats import Raw
+from common.data.listing import is_text
+from common.data.notes import note
 from common.data.transforms import CIFAR, IMAGENET, Transform
 
 # common/data/shapes.py
@@ -137,16 +139,45 @@ SPECS: dict[str, Spec] = {spec.name: spec for spec in _ALL}
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:
-    """`svhn:n=10000` -> ("svhn", {"n": "10000"}). A folder's path is kept whole under "path"."""
+    """`svhn:n=10000` -> ("svhn", {"n": "10000"}), the options in the table's order and spelling. A folder's path is whole under "path"."""
     base, _, rest = name.partition(":")
     if base == "folder":
         if not rest:
             raise UserError("folder: needs a path, as in folder:my/images")
-        return base, {"path": rest}
+        if not is_text(rest):
+            raise UserError(f"the path of a set must be Unicode text, for it names rows of results; got {rest!r}")
+        return base, {"path": str(Path(rest))}
     pairs = [part.partition("=") for part in rest.split(",") if part]
     if not all(key and sign and value for key, sign, value in pairs):
         raise UserError(f"data set {name!r}: expected NAME:option=value,option=value")
-    return base, {key: value for key, _, value in pairs}
+    if base not in SPECS:
+        return base, {key: value for key, _, value in pairs}
+    order = {key.lower(): key for key in (*SPECS[base].options, "encode")}
+    options = {order.get(key.lower(), key): value.lower().lstrip("0") or "0" for key, _, value in pairs}
+    if len(options) < len(pairs):
+        raise UserError(f"data set {name!r} gives an option twice")
+    return base, dict(sorted(options.items(), key=lambda pair: [*order.values(), pair[0]].index(pair[0])))
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a name: `folder:a//b/` -> `folder:a/b`, `svhn:N=0100` -> `svhn:n=100`."""
+    base, options = parse(name)
+    if base not in (*SPECS, "folder"):
+        return name
+    words = options.values() if base == "folder" else [f"{key}={value}" for key, value in options.items()]
+    return base + (":" + ",".join(words) if options else "")
+
+
+def place(name: str) -> str:
+    """What a name leads to: two names of one folder, whatever links they go through, have one."""
+    base, options = parse(name)
+    return str(Path(options["path"]).expanduser().resolve()) if base == "folder" else canonical(name)
+
+
+def is_control(name: str) -> bool:
+    """Are these re-encoded images of the set that it names?"""
+    base, options = parse(name)
+    return base in SPECS and "encode" in options
 
 
 def spec_of(name: str) -> Spec:
@@ -154,7 +185,7 @@ def spec_of(name: str) -> Spec:
     base, options = parse(name)
     if base == "folder":
         path = Path(options["path"]).expanduser().absolute()
-        counts = {split: 0 for split in ("train", "test") if (path / split).is_dir()} or {"test": 0}
+        counts = {split: 0 for split in SPLITS if split_folder(path, split)} or {"test": 0}
         facts = {"role": "id or ood", "is_benchmark": False, "encoding": "as found", "licence": "yours"}
         return Spec(name, name, counts, partial(_any_folder, path), **facts, places=(str(path),))
     if name.startswith("shapes"):
@@ -166,10 +197,15 @@ def spec_of(name: str) -> Spec:
 
 def check_ood(name: str, id_name: str) -> None:
     """Raise UserError where `name` cannot stand as an OOD set for `id_name`."""
-    if name == id_name:
-        raise UserError(
-            f"{name} is the in-distribution set itself; its control sets are {name}:encode=jpeg75 and the like"
-        )
+    if place(name) == place(id_name):
+        controls = f"; its control sets are {name}:encode=jpeg75 and the like" if id_name in SPECS else ""
+        raise UserError(f"{name} is the in-distribution set itself{controls}")
+    if parse(id_name)[0] == "folder":
+        train, test = (split_folder(Path(place(id_name)), split) for split in ("train", "test"))
+        if test and Path(place(name)) == test.resolve():
+            raise UserError(f"{name} is the test split of the in-distribution set {id_name}")
+        if train and Path(place(name)) == train.resolve():
+            note(f"{name} is the training split of the in-distribution set {id_name}: its images count as OOD")
     if name.startswith("shapes"):
         return
     why = {
@@ -181,15 +217,22 @@ def check_ood(name: str, id_name: str) -> None:
 
 
 def title(name: str) -> str:
-    """What a table prints: a set read with options never bears the plain title."""
-    if name.partition(":")[0] not in SPECS:  # generated, a folder, or somebody's own
-        return name
+    """What a table prints, another for every other set: one read with options never bears the plain title, a folder goes by its path."""
     base, options = parse(name)
+    if base not in SPECS:  # generated, a folder, or somebody's own
+        return canonical(name)
     said = ", ".join(f"{key}={value}" for key, value in options.items())
     return SPECS[base].title + (f" ({said})" if said else "")
 
 
+SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders of a split, the first that is there
+
+
+def split_folder(path: Path, split: str) -> Path | None:
+    return next((path / name for name in SPLITS[split] if (path / name).is_dir()), None)
+
+
 def _any_folder(path: Path, root: Path, split: str, options: dict[str, int]) -> Raw:
-    """`path`/`split` where `path` has a folder train or test, else `path` itself for any split."""
-    divided = any((path / name).is_dir() for name in ("train", "test"))
-    return formats.folder(path / split if divided else path)
+    """The split's own folder where `path` has one of any split, else `path` itself."""
+    divided = any(split_folder(path, other) for other in SPLITS)
+    return formats.folder(split_folder(path, split) or path / split if divided else path)

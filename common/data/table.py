@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from common.data.fetch import file_name
-from common.data.formats import PLACES365_POOL, image_files, list_hash
+from common.data.formats import PLACES365_POOL, list_hash
 from common.data.imagenet import LISTS, class_list
+from common.data.listing import look
 from common.data.specs import SPECS, Spec
 
 HEAD = """# Data sets
@@ -23,11 +24,25 @@ RULES = f"""## Rules
 
 **Names.** `svhn:n=10000`, `imagenet1k:C=200,seed=0` and `places365:seed=1` take options; `folder:PATH` is any folder of images (class folders become labels; with `train/` or
 `test/` inside, a split is read from its own folder); `shapes...` is generated. `cifar10:encode=jpeg75` and `...:encode=webp90` are control sets: the same 32x32 images through a
-lossy encoder and back. If a score tells them from the originals, part of its result on JPEG or WebP sets is the encoding.
+lossy encoder and back. If a score tells them from the originals, part of its result on JPEG or WebP sets is the encoding. A set named twice in one command, in whatever spelling, is
+one set, and no two sets share a title: a folder goes by its whole path.
 
 **One transform for all.** Every image, ID or OOD, passes the same transform, which stands in each result: CIFAR: shorter side to 32, centre 32x32 (DICE, LINe, CIDER). ImageNet:
 shorter side to 256, centre 224x224. DFB: squeezed to 128x128. Resampling is PIL's bilinear filter, antialiased when it shrinks. An image that has the size already is not resampled.
-Grey, palette and CMYK images become RGB.
+
+**Reading an image.** As a viewer shows it, by one rule for every set, in memory and streamed: turned upright by its EXIF orientation (torchvision's loader leaves it as stored, so a
+photograph with such a tag differs from what others' code sees); transparent pixels (an alpha channel, or a palette's or a grey value's transparency) over white; 16-bit grey scaled from
+0..65,535 to 0..255; grey, palette and CMYK become RGB; of several frames or pages the first. Float and 32-bit integer images are refused by name. Read are the usual photographs' and
+renderings' formats, by extension in any capitals, as far as the installed Pillow opens them; other files are left out, counted on stderr with an example. Hidden files and folders do
+not count. A folder that several links lead to is read once, its own parents never. A file that does not decode stops the command; with `--on-corrupt skip` all files are decoded once
+before, and those that do not are left out, each named and counted.
+
+**Classes.** Labels are numbered by the names that the checkpoint has, in every split. A split with another class, or without one of them, is refused by name; a class without images
+needs an empty folder, and shifts nothing. `val/` is the test split where there is no `test/`.
+
+**ID images among OOD images.** The ID set's own folder as OOD set is refused under any spelling, and so is a set all of whose images are in the ID test set; some shared images are
+counted on stderr and stay in. Compared are pixels at the network's size; those of streamed images (above 64 px) are known once they have passed, so that features taken from `--cache`, and
+several processes, leave the files' bytes to compare. A streamed set of more than 50,000 files is not compared.
 
 **The Places365 draw.** Nobody published the list of 10,000 images behind the printed numbers, so ours is not theirs. Rule: of the {PLACES365_POOL:,} file names (without folders) of
 `test_256.tar`, the 10,000 with the smallest SHA-256 of `seed/name` (seed 0, UTF-8). No random generator takes part, so any two people get the same images. The hash of the sorted
@@ -89,7 +104,7 @@ def state(spec: Spec, root: Path) -> str:
         return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
     if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
-    count = len(image_files(place))
+    count = len(look(place).images)
     expected = (
         PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())
     )

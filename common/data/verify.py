@@ -22,10 +22,12 @@ from common.cli.errors import UserError
 from common.cli.files import write_atomically
 from common.data import formats
 from common.data.datasets import load
+from common.data.decoding import as_rgb
 from common.data.fetch import file_md5
 from common.data.folders import worker_count
+from common.data.listing import formats as image_formats
 from common.data.specs import Spec
-from common.data.transforms import Transform
+from common.data.transforms import Transform, transform_from_facts
 
 # Mean difference of neighbouring grey values over a set tells scenes shrunk without antialiasing (many edges) from crops (few). Measured:
 # iSUN 28.8, MiniPlaces shrunk by nearest neighbour 23.4; 32 px crops of MiniPlaces 12.3, of the same at twice the size 5.7.
@@ -72,9 +74,9 @@ class IdTest:
 def id_test(name: str, root: Path) -> IdTest:
     """Hash every image of an ID test set at its network's size."""
     images = load(name, "test", root=root)
-    facts = images.facts["transform"]
     batches = (batch.permute(0, 2, 3, 1).contiguous().numpy() for batch in images.batches(500))
-    return IdTest(name, Transform(**facts), frozenset(_pixel_hash(image) for batch in batches for image in batch))
+    hashes = frozenset(_pixel_hash(image) for batch in batches for image in batch)
+    return IdTest(name, transform_from_facts(images.facts), hashes)
 
 
 def verify(
@@ -165,8 +167,8 @@ def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
     content = path.read_bytes()
     sha256 = _sha256(content)
     try:
-        with Image.open(BytesIO(content)) as image:
-            encoding, size, rgb = _encoding(image), image.size, image.convert("RGB")
+        with Image.open(BytesIO(content), formats=image_formats()) as image:
+            encoding, size, rgb = _encoding(image), image.size, as_rgb(image)
     except Exception as error:  # by format OSError, SyntaxError, ValueError, DecompressionBombError, struct.error, ...
         is_text = content and b"\0" not in content[:1024]
         return Seen(sha256, error="a text file" if is_text else f"{type(error).__name__}: {str(error)[:60]}")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.specs import title
+from common.data.specs import is_control, title
 from common.results.columns import COLUMNS, IDENTITY, OF_OOD_SET, Identity, identity, key
 from common.results.rows import method_of
 
@@ -58,7 +58,7 @@ class Line:
 
 
 def averaged(ood_set: str) -> bool:
-    return base_name(ood_set) not in APART and ":encode=" not in ood_set
+    return base_name(ood_set) not in APART and not is_control(ood_set)
 
 
 def base_name(ood_set: str) -> str:
@@ -67,10 +67,7 @@ def base_name(ood_set: str) -> str:
 
 def set_title(ood_set: str) -> str:
     """A column's name: a set read with options never bears the plain title; what is no part of an average has a star."""
-    _, _, options = ood_set.partition(":")
-    if options.startswith("encode="):
-        return f"ID as {options.removeprefix('encode=')}*"
-    return title(ood_set) + ("*" if base_name(ood_set) in APART else "")
+    return title(ood_set) + ("" if averaged(ood_set) else "*")
 
 
 def lines_of(rows: Sequence[dict[str, Any]]) -> tuple[list[Column], list[Line]]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from common import checkpoint
 from common.cli.errors import UserError
+from common.data.specs import is_control
 from common.results.columns import OWN
 from common.results.differences import caption, differences, read_scores
 from common.results.lines import lines_of, set_title
@@ -110,7 +111,7 @@ def mistakes(folder: Path, scorer: str, how: Inference) -> list[tuple[str, list[
     network = Network.open(folder / "checkpoint.pt", how)
     names = dict.fromkeys(row["ood_set"] for row in read_rows([folder / "results.csv"]))
     scorers = scorer_lines([scorer], network.id_set, "")
-    scored = network.scored([name for name in names if ":encode=" not in name], scorers.values())
+    scored = network.scored([name for name in names if not is_control(name)], scorers.values())
     raw = {name: values for (*_, name), values in score_sets(scored, scored.fit(scorers)).raw.items()}
     inside = raw.pop("id")
     first = chosen(scored.images[network.id_set], inside, np.argsort(inside, kind="stable")[:EACH], inside)

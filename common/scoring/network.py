@@ -34,6 +34,7 @@ class Inference:
     cache: Path | None = None
     limit: int | None = None
     quiet: bool = False
+    on_corrupt: str = "stop"
 
     def __post_init__(self) -> None:
         if not self.batch_size >= 1:
@@ -66,14 +67,19 @@ class Network:
         return self.facts["id_set"]
 
     def load(self, name: str, split: str = "test", limit: int | None = None) -> Any:
-        return data.load(name, split, root=self.how.data, transform=self.transform, limit=limit)
+        classes = self.facts["classes"] if name == self.id_set else None
+        how = {"root": self.how.data, "transform": self.transform, "on_corrupt": self.how.on_corrupt}
+        return data.load(name, split, limit=limit, classes=classes, **how)
 
     def test_images(self, ood: Iterable[str]) -> dict[str, Any]:
-        """The test sets `ood` and then the ID set, by name; each is read once."""
+        """The test sets `ood` and then the ID set, by name; each is read once. Raises UserError where an OOD set is of the ID set's images."""
         names = (*ood, self.id_set)
-        for name in names:
+        for name in (self.id_set, *ood):
             if name not in self._test:
-                self._test[name] = self.load(name, limit=self.how.limit)
+                images = self.load(name, limit=self.how.limit)
+                if name != self.id_set:
+                    data.check_overlap(self._test[self.id_set], images)
+                self._test[name] = images
         return {name: self._test[name] for name in names}
 
     def identity(self, ood: Iterable[str], lines: Iterable[Line], repeats: int) -> dict[str, Any]:
@@ -108,6 +114,9 @@ class Network:
         train = self.features(training, train_needs) if train_needs else None
         id_features = self.features(images[self.id_set], needs)
         passed = {name: self.features(images[name], needs) for name in images if name != self.id_set}
+        for name in passed:  # once more where images are streamed: now their pixels are known
+            if not all(isinstance(images[side], data.Images) for side in (name, self.id_set)):
+                data.check_overlap(images[self.id_set], images[name])
         head = Head.of(self.saved)
         return Scored(train, head, id_features, passed, images) if distributed.is_main() else None
 

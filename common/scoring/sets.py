@@ -159,9 +159,11 @@ def ood_names(given: list[str] | None, id_set: str) -> list[str]:
             raise UserError(f"--ood is required for {id_set}; known sets: python -m common.data list")
         options = id_set.partition(":")[1] + id_set.partition(":")[2]
         given = [name + options for name in ("shapes-objects", "shapes-textures", "shapes-noise", "shapes-backgrounds")]
+    sets: dict[str, str] = {}
     for name in given:
         data.check_ood(name, id_set)
-    return given
+        sets.setdefault(data.place(name), data.canonical(name))  # a set that is named twice is one set
+    return list(sets.values())
 
 
 def save_scores(path: Path, raw: dict[str, np.ndarray], keep: bool = False) -> None:

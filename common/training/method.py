@@ -46,9 +46,8 @@ class Given:
     def images(self, transform: Transform | None = None):
         """The training images under `transform`, else under that of the images to be scored."""
         run = self.run
-        return training_images(
-            self.id_set, transform or self.transform, root=run.data, limit=run.limit, on_corrupt=run.on_corrupt
-        )
+        how = {"root": run.data, "limit": run.limit, "on_corrupt": run.on_corrupt}
+        return training_images(self.id_set, transform or self.transform, classes=self.start_facts.get("classes"), **how)
 
     def new_network(self, images) -> Classifier:
         """A fresh network with an output for each class, and for those that the objective adds."""

@@ -113,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model):
 
 
 WHOLE = {
-    "method": "LBF", "id_set": "shapes", "classes": ["a", "b"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
+    "method": "LBF", "id_set": "shapes", "classes": ["a", "b", "c", "d"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
 }  # fmt: skip
 
 
@@ -123,6 +123,15 @@ def test_facts_that_came_later_have_defaults_and_the_file_is_left_as_it_is(tmp_p
     assert facts.keys() == FACTS.keys() | {"own", "recipe", "finished"} and facts["own"] == "kept"
     assert (facts["limit"], facts["extra_classes"], facts["start"]) == (None, 0, "")
     assert "limit" not in load(tmp_path / "c.pt")[1]
+
+
+@pytest.mark.parametrize(
+    "facts, said", [({"classes": ["a", "b", "c"]}, "3 classes"), ({"extra_classes": 1}, "4 classes and 1 more")]
+)
+def test_a_network_with_another_number_of_outputs_than_its_facts_name_is_refused(tmp_path, model, facts, said):
+    save(tmp_path / "c.pt", model, recipe={}, **(WHOLE | facts))
+    with pytest.raises(UserError, match=rf"c\.pt has 4 outputs, its facts name {said}$"):
+        load_finished(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("name", WHOLE)

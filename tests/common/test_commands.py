@@ -199,7 +199,11 @@ def test_a_truncated_foreign_or_unfinished_checkpoint_is_refused(trained, typed,
         tmp_path / "dense.pt",
         model,
         recipe={},
-        **{**{k: v for k, v in facts.items() if k not in ("recipe", "finished")}, "extra_classes": 1},
+        **{
+            **{k: v for k, v in facts.items() if k not in ("recipe", "finished")},
+            "extra_classes": 1,
+            "classes": facts["classes"][1:],
+        },
     )
     refused(typed(evaluate, tmp_path / "dense.pt"), "score it with python -m dfb.evaluate")
     assert not (tmp_path / "run").exists()

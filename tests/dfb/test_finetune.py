@@ -169,7 +169,7 @@ def test_training_lowers_the_loss_adds_no_parameter_and_resumes_to_the_same_tens
 
 
 def test_masks_of_a_set_without_truth_are_refused(images):
-    bare = images.subset(torch.arange(4))._with(pixels=images.pixels[:4], labels=images.labels[:4])
+    bare = replace(images.subset(torch.arange(4)), masks=None)
     with pytest.raises(UserError, match="shapes has no true masks"):
         other_masks(bare, "truth")
     assert other_masks(bare, "foreground").rows(torch.arange(4)).all()

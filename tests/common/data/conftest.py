@@ -42,6 +42,19 @@ def noise(tmp_path):
     return write
 
 
+@pytest.fixture
+def digits(tmp_path):
+    """A root with a small svhn, and its pixels and digits as the .mat has them."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(1, 11), 4)[rng.permutation(40)]
+    pixels = rng.integers(0, 256, (32, 32, 3, 40), dtype=np.uint8)
+    (tmp_path / "svhn").mkdir()
+    savemat(tmp_path / "svhn" / "test_32x32.mat", {"X": pixels, "y": labels[:, None].astype(np.uint8)})
+    return tmp_path, pixels, labels
+
+
 def _rebuild():
     if not (SHARED / "rebuild.py").exists():
         pytest.skip(f"no copies of real sets at {SHARED}")

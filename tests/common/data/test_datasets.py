@@ -1,3 +1,5 @@
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +162,167 @@ def test_a_corrupt_image_is_named(noise, small, tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match="1.jpeg does not decode as an image"):
         load("isun", "test", root=tmp_path)
+
+
+SIZES = pytest.mark.parametrize("size", [Transform(32), Transform(72)], ids=["in memory", "streamed"])
+
+
+@pytest.fixture
+def mine(noise, tmp_path):
+    """mine("test/b/1.png", ...): these files, below the folder that is returned as a set's name."""
+
+    def make(*names: str) -> str:
+        for k, name in enumerate(names):
+            noise(f"mine/{name}", size=(80, 80), seed=k)
+        return f"folder:{tmp_path / 'mine'}"
+
+    return make
+
+
+@SIZES
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_every_split_is_numbered_by_the_checkpoints_classes_whatever_its_folders(mine, tmp_path, size, split):
+    name = mine(f"{split}/b/1.png", f"{split}/c/1.png", f"{split}/c/2.png", "train/a/1.png")
+    (tmp_path / "mine" / split / "a").mkdir()
+    how = {"root": tmp_path, "transform": size}
+    assert load(name, "test", classes=["a", "b", "c"], **how).labels.tolist() == [1, 2, 2]
+    other = load(name, "test", classes=["c", "a", "b"], **how)
+    assert other.labels.tolist() == [2, 0, 0] and other.classes == ("c", "a", "b")
+    assert other.digest != load(name, "test", classes=["a", "b", "c"], **how).digest
+    assert load(name, "test", **how).labels.tolist() == [1, 2, 2]
+
+
+def test_classes_in_tars_are_numbered_by_name_too(mine, tmp_path):
+    mine("b/1.png", "a/1.png", "a/2.png")
+    (tmp_path / "tars").mkdir()
+    for name in "ab":
+        with tarfile.open(tmp_path / "tars" / f"{name}.tar", "w") as archive:
+            archive.add(tmp_path / "mine" / name, ".")
+    images = load(f"folder:{tmp_path / 'tars'}", "test", root=tmp_path, classes=["b", "a"])
+    assert images.labels.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (["b/1.png", "c/1.png"], "lacks the class a .*expected the checkpoint's 3, a, b, c$"),
+        (
+            ["a/1.png", "b/1.png", "c/1.png", "dog/1.png"],
+            "has the class dog, which the checkpoint does not know; expected",
+        ),
+        (
+            ["a/1.png"],
+            "has no labels: it has one class folder alone, a, expected two classes or more; expected the checkpoint's 3",
+        ),
+        (["images/1.png"], "has the class images, which the checkpoint does not know"),
+        (["a/1.png", "b/1.png", "c/1.png", "9.png"], "has no labels: 9.png lies beside the class folders a, b, c"),
+    ],
+)
+def test_other_classes_than_the_checkpoints_are_refused_by_name(mine, tmp_path, files, said):
+    with pytest.raises(UserError, match=f"^folder:.*mine test {said}"):
+        load(mine(*(f"test/{file}" for file in files)), "test", root=tmp_path, classes=["a", "b", "c"])
+
+
+def test_a_flat_test_folder_has_no_accuracy_and_is_scored_all_the_same(mine, tmp_path):
+    assert load(mine("test/1.png"), "test", root=tmp_path, classes=["a", "b"]).labels is None
+
+
+def test_named_and_generated_sets_are_numbered_by_name_too(digits, tmp_path):
+    root, names = digits[0], [str(digit) for digit in range(10)]
+    plain, turned = (load("svhn:n=20", "test", root=root, classes=order) for order in (names, names[::-1]))
+    assert torch.equal(turned.labels, 9 - plain.labels) and plain.digest == load("svhn:n=20", "test", root=root).digest
+    with pytest.raises(UserError, match="^svhn:n=20 test lacks the class ten "):
+        load("svhn:n=20", "test", root=root, classes=[*names, "ten"])
+    with pytest.raises(UserError, match="^shapes has the classes disc, ring, .*, expected the checkpoint's 2, a, b$"):
+        load("shapes", "test", root=tmp_path, limit=8, classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (
+            ["1.png", "2.png"],
+            "has no labels to train on: its images lie in one flat folder, expected a folder for each class$",
+        ),
+        (
+            ["a/1.png", "a/2.png"],
+            "has no labels to train on: it has one class folder alone, a, expected two classes or more$",
+        ),
+        (
+            ["a/1.png", "b/1.png", "c.png"],
+            "has no labels to train on: c.png lies beside the class folders a, b, expected",
+        ),
+        (["a/1.png", "b/1.png", "c/1.txt"], "has no image to train on of the class c$"),
+    ],
+)
+def test_each_cause_of_labels_that_are_missing_has_its_message(mine, tmp_path, files, said):
+    name = mine(*(f"train/{file}" for file in files if file.endswith(".png")))
+    for file in files:
+        if file.endswith(".txt"):
+            (tmp_path / "mine" / "train" / file).parent.mkdir()
+            (tmp_path / "mine" / "train" / file).touch()
+    with pytest.raises(UserError, match=f"^folder:.*mine {said}"):
+        datasets.training_images(name, Transform(32), root=tmp_path)
+
+
+def test_files_left_out_are_counted_with_an_example_and_said_once(mine, tmp_path, capsys):
+    name = mine("1.png")
+    for file in ("notes.txt", "2.svg"):
+        (tmp_path / "mine" / file).touch()
+    for _ in range(2):
+        assert len(load(name, "test", root=tmp_path)) == 1
+    said = f"note: {tmp_path}/mine: 2 files are left out, which are no images by their extension, as 2.svg\n"
+    assert capsys.readouterr().err == said
+
+
+@SIZES
+def test_names_that_are_no_text_and_a_slash_at_the_end_change_nothing(mine, tmp_path, size):
+    name = mine("a/1.png", "b/1.png", "b/2.png")
+    os.rename(tmp_path / "mine/b/2.png", os.fsencode(tmp_path) + b"/mine/b/\xe9.png")
+    whole = load(name, "test", root=tmp_path, transform=size)
+    assert len(whole) == 3 and whole.digest == load(name + "/", "test", root=tmp_path, transform=size).digest
+    assert len(load(name, "test", root=tmp_path, transform=size, limit=2)) == 2
+    flat = load(f"{name}/b", "test", root=tmp_path, transform=size, limit=1)
+    assert len(flat) == 1 and flat.labels is None
+    os.rename(tmp_path / "mine/a", os.fsencode(tmp_path) + b"/mine/\xe9")
+    with pytest.raises(UserError, match="must have Unicode text as its name"):
+        load(name, "test", root=tmp_path, transform=size, to_train_on=True)
+
+
+@SIZES
+@pytest.mark.parametrize("fault", ["cut", "empty", "gone"])
+def test_a_file_that_does_not_decode_stops_or_is_left_out_named_and_counted(mine, tmp_path, size, fault, capsys):
+    name, path = mine("a/1.png", "a/2.png", "b/1.png", "b/2.png"), tmp_path / "mine/a/2.png"
+    content = path.read_bytes()
+    path.unlink()
+    if fault == "gone":
+        path.symlink_to("nothing.png")
+    else:
+        path.write_bytes(content[:200] if fault == "cut" else b"")
+    how = {"root": tmp_path, "transform": size}
+    with pytest.raises(UserError, match="mine/a/2.png"):
+        list(load(name, "train", **how).batches(4))
+    left = load(name, "train", on_corrupt="skip", to_train_on=True, **how)
+    path.unlink()
+    assert torch.equal(torch.cat(list(left.batches(2))), torch.cat(list(load(name, "train", **how).batches(2))))
+    assert left.labels.tolist() == [0, 1, 1] and left.facts["left_out"] == 1
+    said = capsys.readouterr().err
+    assert "mine/a/2.png" in said and "left out of" in said and "(1 of 4 images)" in said
+
+
+def test_where_no_file_decodes_nothing_is_left_to_skip_to(mine, tmp_path):
+    name = mine("a/1.png")
+    (tmp_path / "mine/a/1.png").write_bytes(b"")
+    with pytest.raises(UserError, match="no image decodes; .*1.png"):
+        load(name, "test", root=tmp_path, on_corrupt="skip")
+
+
+def test_a_benchmark_without_one_of_its_files_is_no_benchmark(noise, small, tmp_path):
+    small("isun", test=2)
+    noise("isun/1.jpeg")
+    noise("isun/2.jpeg").write_bytes(b"")
+    images = load("isun", "test", root=tmp_path, on_corrupt="skip")
+    assert len(images) == 1 and not images.facts["benchmark"]
 
 
 @pytest.fixture

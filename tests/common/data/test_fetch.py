@@ -18,10 +18,10 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server:
-    """Serves `files` on 127.0.0.1; `ranges` notes what was asked for. `cut` = bytes after which an answer breaks off, once."""
+    """Serves `files` on 127.0.0.1; `ranges` notes what was asked for. `lies`: headers that it states instead of the true ones. `cut` = bytes after which an answer breaks off, once."""
 
     def __init__(self, knows_ranges: bool):
-        self.files, self.ranges, self.cut, self.knows_ranges = {}, [], None, knows_ranges
+        self.files, self.ranges, self.lies, self.cut, self.knows_ranges = {}, [], {}, None, knows_ranges
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -46,9 +46,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(206 if start else 200)
-        if start:
+        if start and "Content-Range" not in self.mine.lies:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        for name, value in ({"Content-Length": str(len(content) - start)} | self.mine.lies).items():
+            self.send_header(name, value)
         self.end_headers()
         end, self.mine.cut = self.mine.cut, None
         self.wfile.write(content[start:end])
@@ -101,6 +102,27 @@ def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(server, tmp_path):
     with pytest.raises(UserError, match="published is"):
         download(server.url("set.bin"), tmp_path / "set.bin", MD5)
     assert (tmp_path / "set.bin").read_bytes() == b"something else" and server.ranges == []
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1.5", ""])
+def test_a_length_that_is_no_number_is_refused(server, tmp_path, length):
+    server.lies = {"Content-Length": length}
+    with pytest.raises(
+        UserError, match=f"^http://127.* states a Content-Length of {length!r}, expected a number of bytes$"
+    ):
+        download(server.url("set.bin"), tmp_path / "set.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_range_than_was_asked_for_is_not_put_behind_the_part(tmp_path):
+    server = Server(True)
+    server.files["set.bin"], server.lies = CONTENT, {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
+    (tmp_path / "set.bin.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(UserError, match="sends the range 'bytes 0-.*', asked were the bytes from 1,000$"):
+        download(server.url("set.bin"), tmp_path / "set.bin")
+    assert (tmp_path / "set.bin.part").read_bytes() == CONTENT[:1000]
+    server.http.shutdown()
+    server.http.server_close()
 
 
 def test_a_dead_link_says_where_to_put_the_file(server, tmp_path):
@@ -220,5 +242,17 @@ def test_a_device_is_refused(tmp_path):
 def test_a_damaged_archive_is_named(content, tmp_path):
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(UserError, match=r"archive does not unpack \(.*; delete it and fetch again$"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("field, value, said", [(6, 1, "encrypted"), (8, 77, "compression method")])
+def test_a_zip_that_is_encrypted_or_packed_in_an_unknown_way_is_named_and_nothing_stays(field, value, said, tmp_path):
+    content = bytearray(zipped(("a.png", b"1"), ("b.png", b"2")))
+    # The second file's header, and its entry in the directory at the end, where every field lies two bytes further on
+    content[content.rindex(b"PK\3\4") + field] = value
+    content[content.rindex(b"PK\1\2") + field + 2] = value
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(UserError, match=f"archive does not unpack \\(.*{said}.*; delete it and fetch again$"):
         unpack(tmp_path / "archive", tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]

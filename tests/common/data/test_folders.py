@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data.folders import FolderImages, decode, files_digest, in_memory, random_resized_crop
+from common.data.decoding import decode
+from common.data.folders import FolderImages, file_keys, files_digest, in_memory, random_resized_crop
 from common.data.transforms import Transform
 
 SMALL = Transform(16, "resize-crop")
@@ -106,14 +107,15 @@ def test_the_digest_follows_names_bytes_labels_and_transform_but_not_the_place(f
 
 def test_large_sets_are_named_by_names_and_sizes(files):
     names = [path.name for path in files]
-    before, covers = files_digest(files, names, limit=6)
-    assert covers == "names and sizes"
+    assert file_keys(files, limit=6) == () and len(set(file_keys(files))) == 7
+    before = files_digest(files, names, ())
     content = bytearray(files[0].read_bytes())
     content[-1] ^= 1
     files[0].write_bytes(content)
-    assert files_digest(files, names, limit=6)[0] == before
+    assert files_digest(files, names, ()) == before
     files[0].write_bytes(bytes(content) + b"x")
-    assert files_digest(files, names, limit=6)[0] != before
+    assert files_digest(files, names, ()) != before
+    assert streamed(files, keys=()).facts["digest_covers"] == "names and sizes"
 
 
 def test_a_subset_keeps_rows_and_labels_together(files):
@@ -131,29 +133,10 @@ def test_a_corrupt_image_is_named(files, workers):
         in_memory(files, SMALL)
 
 
-def test_a_file_that_has_gone_is_named(tmp_path):
-    with pytest.raises(UserError, match="nothing.png is gone"):
-        decode(tmp_path / "nothing.png")
-
-
 def test_arrays_of_the_right_size_are_taken_as_they_are():
     pixels = np.random.default_rng(2).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     assert np.array_equal(in_memory(pixels, SMALL).permute(0, 2, 3, 1).numpy(), pixels)
     assert not np.array_equal(in_memory(pixels, Transform(16, "via32")).permute(0, 2, 3, 1).numpy(), pixels)
-
-
-def test_an_image_that_does_not_decode_stops_training_or_is_replaced_by_another_of_its_class(files, capsys):
-    files[3].write_bytes(files[3].read_bytes()[:40])
-    labels = torch.tensor([0, 1, 0, 1, 0, 1, 1])
-    rows = torch.arange(7)
-    with pytest.raises(UserError, match="3.png does not decode"):
-        list(streamed(files, labels=labels).training_batches(rows, 4, 0))
-    skipping = streamed(files, labels=labels, on_corrupt="skip")
-    whole = torch.cat([view for (view,) in skipping.training_batches(rows, 4, 0)])
-    assert torch.equal(whole[3], whole[5]), "row 5 is the next of class 1"
-    assert len(skipping.skipped) == 1 and "3.png" in capsys.readouterr().err
-    with pytest.raises(UserError, match="3.png does not decode"):  # what is scored is never replaced
-        list(skipping.batches(4))
 
 
 def test_a_worker_that_dies_is_one_message(files, monkeypatch):

@@ -83,3 +83,15 @@ def test_nine_hundred_classes_are_not_imagenet1k(tmp_path):
     make(tmp_path / "imagenet1k" / "val", [f"n{k:08d}" for k in range(3)])
     with pytest.raises(UserError, match="has 3 class folders, expected 1,000"):
         imagenet1k(tmp_path, "test", {})
+
+
+def test_an_empty_class_of_a_drawn_subset_shifts_no_label_and_is_not_trained_on(tmp_path):
+    names = [f"n{k:08d}" for k in range(1000)]
+    for split in ("val", "train"):
+        make(tmp_path / "imagenet1k" / split, names)
+        (tmp_path / "imagenet1k" / split / names[draw(names, 3, 0)[0]] / "0.JPEG").unlink()
+    images = load("imagenet1k:C=3", "test", root=tmp_path)
+    assert images.labels.tolist() == [1, 2] and len(images.classes) == 3
+    assert load("imagenet1k:C=3", "test", root=tmp_path, classes=images.classes[::-1]).labels.tolist() == [1, 0]
+    with pytest.raises(UserError, match=f"has no image to train on of the class {images.classes[0]}$"):
+        load("imagenet1k:C=3", "train", root=tmp_path, to_train_on=True)

@@ -5,7 +5,7 @@ import torchvision
 
 from common.cli.errors import UserError
 from common.data.datasets import load
-from common.data.specs import SPECS, check_ood, parse, title
+from common.data.specs import SPECS, canonical, check_ood, is_control, parse, place, title
 
 STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
 
@@ -87,3 +87,51 @@ def test_what_cannot_be_out_of_distribution_is_refused(name, id_name, text):
 @pytest.mark.parametrize("name", ["cifar100", "isun", "textures-10", "cifar10:encode=jpeg75", "folder:x"])
 def test_what_can_be_out_of_distribution_is_not_refused(name):
     check_ood(name, "cifar10")
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("folder:a//b/./c/", "folder:a/b/c"), ("folder:a/../b", "folder:a/../b"), ("folder:/x/y:encode=jpeg75", "folder:/x/y:encode=jpeg75"),
+        ("svhn:N=0100", "svhn:n=100"), ("svhn:", "svhn"), ("imagenet1k:seed=0,c=200", "imagenet1k:C=200,seed=0"),
+        ("cifar10:ENCODE=JPEG75", "cifar10:encode=jpeg75"), ("svhn:m=5", "svhn:m=5"), ("shapes:seed=3", "shapes:seed=3"), ("nothing", "nothing"),
+    ],
+)  # fmt: skip
+def test_a_set_has_one_spelling(name, expected):
+    assert canonical(name) == expected == canonical(expected)
+
+
+def test_an_option_given_twice_and_a_path_that_is_no_text_are_refused():
+    with pytest.raises(UserError, match="^data set 'svhn:n=10,N=20' gives an option twice$"):
+        parse("svhn:n=10,N=20")
+    with pytest.raises(UserError, match="^the path of a set must be Unicode text"):
+        parse("folder:a/\udce9")
+
+
+def test_the_id_folder_is_found_out_under_any_spelling(tmp_path, monkeypatch, capsys):
+    for name in ("mine/train", "mine/val", "mine/ood", "others"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("mine")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine/", "./mine", "link", tmp_path / "mine", "others/../mine"):
+        with pytest.raises(UserError, match="is the in-distribution set itself$"):
+            check_ood(f"folder:{name}", "folder:mine")
+        assert place(f"folder:{name}") == place("folder:mine") != place("folder:others")
+    with pytest.raises(UserError, match="^folder:link/val is the test split of the in-distribution set folder:mine$"):
+        check_ood("folder:link/val", "folder:mine")
+    check_ood("folder:mine/ood", "folder:mine")
+    assert capsys.readouterr().err == ""
+    check_ood("folder:link/train", "folder:mine")
+    assert "folder:link/train is the training split of" in capsys.readouterr().err
+
+
+def test_no_two_sets_share_a_title():
+    names = "svhn svhn:n=10000 svhn:n=100 cifar10 cifar10:encode=jpeg75 cifar100:encode=jpeg75 cifar10:encode=webp75 svhn:n=10,encode=jpeg75 shapes".split()
+    names += ["folder:a/birds", "folder:b/birds", "folder:birds", "folder:svhn", "folder:SVHN"]
+    assert len({title(name) for name in names}) == len(names)
+    assert title("folder:a/birds/") == title("folder:a/birds") and title("svhn:N=0100") == title("svhn:n=100")
+
+
+def test_re_encoded_sets_are_controls_and_a_path_that_looks_like_one_is_none():
+    assert is_control("cifar10:encode=jpeg75") and is_control("svhn:n=10,encode=webp9")
+    assert not any(map(is_control, ("cifar10", "svhn:n=10", "folder:a:encode=jpeg75", "shapes:seed=1", "own set")))

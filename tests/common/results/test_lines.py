@@ -92,7 +92,7 @@ def test_an_average_is_taken_by_seed_over_sets_that_all_seeds_have():
 def test_a_set_read_with_options_never_bears_the_plain_title():
     assert set_title("svhn") == "SVHN" and set_title("svhn:n=10000") == "SVHN (n=10000)"
     assert (
-        set_title("cifar10:encode=jpeg75") == "ID as jpeg75*"
+        set_title("cifar10:encode=jpeg75") == "CIFAR-10 (encode=jpeg75)*"
         and set_title("shapes-backgrounds") == "shapes-backgrounds*"
     )
     assert set_title("shapes-noise:seed=1") == "shapes-noise:seed=1" and set_title("far") == "far"

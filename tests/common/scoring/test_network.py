@@ -1,21 +1,27 @@
 """How images pass: every setting has its effect, and features are asked for only where a score needs them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from common.backbones import build
 from common.checkpoint import weights_digest
 from common.cli.errors import UserError
+from common.data import load
+from common.data.shapes import CLASSES
+from common.data.transforms import Transform
 from common.scorers import SCORERS
 from common.scoring.network import Inference, Network
-from common.scoring.sets import score_sets, scorer_lines
+from common.scoring.sets import accuracy, score_sets, scorer_lines
 
 FACTS = {
     "id_set": "shapes", "limit": 24, "seed": 3, "train_data_sha256": "t", "recipe": {"epochs": 1},
-    "transform": {"size_px": 48, "rule": "none"},
+    "transform": {"size_px": 48, "rule": "none"}, "classes": list(CLASSES),
 }  # fmt: skip
 HOW = Inference(device="cpu", limit=10, quiet=True)
 
@@ -82,3 +88,66 @@ def test_rows_say_where_they_come_from():
     }  # fmt: skip
     assert row["checkpoint_sha256"] == weights_digest(some.model)
     assert row["ood_data_sha256"] == scored.images["shapes-noise"].digest != row["id_data_sha256"]
+
+
+def photographs(tmp_path, names) -> str:
+    """A set of one image of noise a class, below test/."""
+    for k, name in enumerate(names):
+        (tmp_path / "mine" / "test" / name).mkdir(parents=True)
+        pixels = np.random.default_rng(k).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / "test" / name / "0.png")
+    return f"folder:{tmp_path / 'mine'}"
+
+
+def knowing(id_set, classes, size, how=HOW) -> Network:
+    """A network that tells the set's own images apart without a fault: its head is the nearest of their features."""
+    torch.manual_seed(0)
+    model = build("resnet8", len(classes), image_size=size).eval()
+    transform = Transform(size)
+    pixels = load(id_set, "test", root=Path(), transform=transform, classes=classes)
+    with torch.no_grad():
+        features = model.pool(model.feature_map(next(pixels.batches(9)).float() / 255))[pixels.labels.argsort()]
+        model.head.weight.copy_(features), model.head.bias.copy_(-features.square().sum(1) / 2)
+    facts = FACTS | {"id_set": id_set, "classes": list(classes), "transform": transform.facts()}
+    return Network(model, facts, how)
+
+
+@pytest.mark.parametrize("size", [32, 72], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("classes", ["abc", "cab"])
+def test_the_id_accuracy_is_right_in_the_checkpoints_order_of_classes_and_where_one_is_empty(tmp_path, classes, size):
+    id_set = photographs(tmp_path, "abc")
+    some = knowing(id_set, classes, size)
+    (tmp_path / "mine/test/a/0.png").unlink()
+    scored = some.scored(["shapes-noise"], [SCORERS["msp"]])
+    assert len(scored.id) == 2 and accuracy(scored.id, 3) == 1.0
+    (tmp_path / "mine/test/b/0.png").rename(tmp_path / "mine/test/a/0.png")
+    wrong = Network(some.model, some.facts, HOW).scored(["shapes-noise"], [SCORERS["msp"]])
+    assert accuracy(wrong.id, 3) == 0.5
+    (tmp_path / "mine/test/b").rmdir()
+    with pytest.raises(UserError, match="lacks the class b"):
+        Network(some.model, some.facts, HOW).test_images([])
+
+
+@pytest.mark.parametrize("size", [32, 72], ids=["in memory", "streamed"])
+def test_id_images_as_ood_set_are_refused_or_said(tmp_path, size, capsys):
+    id_set, ood = photographs(tmp_path, "abc"), f"folder:{tmp_path / 'other'}"
+    some = knowing(id_set, "abc", size)
+    shutil.copytree(tmp_path / "mine/test/b", tmp_path / "other/b")
+    with pytest.raises(UserError, match="every image is in the test set of"):
+        some.test_images([ood])
+    with pytest.raises(UserError, match="every image is in the test set of"):
+        some.test_images([ood])
+    Image.open(tmp_path / "other/b/0.png").save(tmp_path / "other/b/1.bmp")
+    (tmp_path / "other/b/0.png").unlink()
+    Image.new("RGB", (40, 40)).save(tmp_path / "other/2.png")
+    assert len(some.scored([ood], [SCORERS["msp"]]).ood[ood]) == 2
+    assert "1 of the 2 images of folder:" in capsys.readouterr().err
+
+
+def test_images_that_do_not_decode_are_left_out_on_demand(tmp_path, capsys):
+    id_set = photographs(tmp_path, "abc")
+    some = knowing(id_set, "abc", 32, replace(HOW, on_corrupt="skip"))
+    (tmp_path / "mine/test/a/1.png").write_bytes(b"")
+    assert len(some.test_images([])[id_set]) == 3 and "mine/test/a/1.png does not decode" in capsys.readouterr().err
+    with pytest.raises(UserError, match="mine/test/a/1.png does not decode"):
+        Network(some.model, some.facts, HOW).test_images([])

@@ -133,6 +133,14 @@ def test_shapes_have_ood_sets_of_their_own_and_others_must_be_named():
         ood_names(None, "cifar10")
 
 
+def test_a_set_that_is_named_twice_is_one_set_whatever_its_spelling(tmp_path):
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "link").symlink_to("birds")
+    birds = f"folder:{tmp_path}/birds"
+    given = ["svhn:N=0100", birds + "/", "svhn", f"folder:{tmp_path}/link", birds, "svhn:n=100"]
+    assert ood_names(given, "cifar10") == ["svhn:n=100", birds, "svhn"]
+
+
 def test_saved_scores_are_read_back(tmp_path):
     save_scores(tmp_path / "s.npz", {"energy/id": np.arange(3.0)})
     assert np.load(tmp_path / "s.npz")["energy/id"].tolist() == [0, 1, 2]

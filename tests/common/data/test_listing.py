@@ -1,17 +1,18 @@
 """Sets inside .tar files, and smaller copies."""
 
+import os
 import tarfile
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from common.cli.errors import UserError
-from common.data.archives import members
 from common.data.datasets import load
 from common.data.folders import FolderImages
-from common.data.formats import EXTENSIONS, folder
+from common.data.formats import folder
+from common.data.listing import extensions, is_text, look, members
 from common.data.shrink import shrink
 from common.data.specs import spec_of
 from common.data.transforms import Transform
@@ -60,7 +61,7 @@ def test_a_broken_or_compressed_tar_is_named(both):
     with tarfile.open(both[1] / "z.tar", "w:gz") as archive:
         archive.add(tar, "inner.tar")
     with pytest.raises(UserError, match="z.tar is not an uncompressed"):
-        members(both[1] / "z.tar", EXTENSIONS)
+        members(both[1] / "z.tar")
     tar.write_bytes(tar.read_bytes()[:700])
     with pytest.raises(UserError, match="ant.tar"):
         list(streamed(both[1]).batches(2))
@@ -97,3 +98,70 @@ def test_images_that_are_small_already_are_copied_byte_by_byte(both, tmp_path):
 def test_a_copy_onto_the_original_is_refused(both):
     with pytest.raises(UserError, match="a folder of its own"):
         shrink(spec_of(f"folder:{both[0]}"), both[0].parent, both[0].parent, 32, progress=False)
+
+
+def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (3, 3)).save(path)
+
+
+def test_visible_files_are_images_by_their_extension_in_any_capitals_and_the_others_are_named(tmp_path):
+    images = ["a/1.png", "a/deep/3.webp", "b/2.JPG", "b/3.Pgm", "b/4.jfif", "b/5.JPE", "b/6.tif", "c/7.ppm"]
+    others = ["b/7.svg", "b/list", "notes.txt"]
+    for name in [*images, *others, "a/.directory", "a/._1.png", ".hidden/4.png", "shrunk.json"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = look(tmp_path)
+    assert [name for name, _ in found.images] == images and found.others == others and found.folders == ["a", "b", "c"]
+    assert all(file == tmp_path / name for name, file in found.images)
+    (tmp_path / "empty").mkdir()
+    assert look(tmp_path).folders == ["a", "b", "c", "empty"]
+    assert look(tmp_path, ["a"]).images == found.images[:2]
+
+
+@pytest.mark.parametrize("ability", ["avif", "webp"])
+def test_what_pillow_cannot_open_is_no_image(ability):
+    assert (f".{ability}" in extensions()) == bool(features.check(ability))
+    assert {".png", ".jpeg", ".pgm", ".ppm", ".bmp", ".gif"} <= extensions() and not {
+        ".pdf",
+        ".eps",
+        ".h5",
+        ".mpg",
+    } & extensions()
+
+
+def test_a_folder_is_visited_once_however_many_links_lead_to_it_and_its_parents_never(tmp_path):
+    for name in ("id/train/a/1.png", "id/train/b/1.png", "id/test/a/9.png", "store/c/1.png"):
+        write(tmp_path / name)
+    train = tmp_path / "id" / "train"
+    (train / "a" / "up").symlink_to("..")
+    (train / "b" / "top").symlink_to(tmp_path / "id")
+    (train / "0").symlink_to("a")  # sorts before the folder's own name
+    (train / "c").symlink_to(tmp_path / "store" / "c")
+    (tmp_path / "store" / "c" / "back").symlink_to(train)
+    found = look(train)
+    assert [name for name, _ in found.images] == ["a/1.png", "b/1.png", "c/1.png"]
+    assert found.folders == ["a", "b", "c"]
+    (tmp_path / "link").symlink_to(train)
+    assert [name for name, _ in look(tmp_path / "link").images] == [name for name, _ in found.images]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "a" / "1.png")
+    scan = os.scandir
+
+    def closed(path):
+        if str(path).endswith("/a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UserError, match=f"^{tmp_path}/a cannot be read \\(Permission denied\\)$"):
+        look(tmp_path)
+
+
+def test_names_that_are_no_text_are_files_like_others(tmp_path):
+    write(tmp_path / "a.png")
+    os.rename(os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xe9.png")
+    (pair,) = look(tmp_path).images
+    assert pair[0] == "\udce9.png" and not is_text(pair[0]) and is_text("é.png") and pair[1].read_bytes()
