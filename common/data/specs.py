@@ -176,8 +176,7 @@ def place(name: str) -> str:
 
 def is_control(name: str) -> bool:
     """Are these re-encoded images of the set that it names?"""
-    base, options = parse(name)
-    return base in SPECS and "encode" in options
+    return name.partition(":")[0] in SPECS and "encode" in parse(name)[1]
 
 
 def spec_of(name: str) -> Spec:
@@ -218,8 +217,10 @@ def check_ood(name: str, id_name: str) -> None:
 
 def title(name: str) -> str:
     """What a table prints, another for every other set: one read with options never bears the plain title, a folder goes by its path."""
+    if name.partition(":")[0] not in (*SPECS, "folder"):  # generated, or somebody's own
+        return name
     base, options = parse(name)
-    if base not in SPECS:  # generated, a folder, or somebody's own
+    if base == "folder":
         return canonical(name)
     said = ", ".join(f"{key}={value}" for key, value in options.items())
     return SPECS[base].title + (f" ({said})" if said else "")

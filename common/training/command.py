@@ -16,7 +16,7 @@ from common.cli.flags import RunOptions
 from common.cli.recipes import add_arguments, digest, given, pick, ranged
 from common.cli.steps import Step, making
 from common.data.specs import canonical
-from common.data.transforms import transform_from_facts
+from common.data.transforms import default_transform, transform_from_facts
 from common.training.distributed import device_of, is_main, of_main
 from common.training.engine import fit, run_words
 from common.training.method import Given, Method, Preset, Training
@@ -125,7 +125,9 @@ def look_up(
     else:
         preset, (network, facts) = pick(method.presets, name), (None, {})
         id_set, recipe = canonical(own["id"] or preset.id_set), preset.recipe
-        transform = scored_transform(preset, id_set, own["image_size"])
+        transform = preset.transform or default_transform(id_set, own["image_size"])
+        if preset.transform and own["image_size"]:
+            transform = replace(transform, size_px=own["image_size"], resize_px=None)
         own = own | {"backbone": own["backbone"] or preset.backbone}
     return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)
 
