@@ -96,7 +96,8 @@ def _put(inner: nn.Module, content: Any, name: str, whose: str) -> None:
     if not found:
         raise UserError(f"{whose} holds no tensors by name; expected the state_dict of {name}")
     count, key, theirs = max(found, key=lambda one: one[0])  # of equals the first
-    if others := [other for same, other, those in found if same == count and count and not _equal(those, theirs, ours)]:
+    rivals = [(other, those) for same, other, those in found if same == count and count and those is not theirs]
+    if others := [other for other, those in rivals if not _equal(those, theirs, ours)]:
         raise UserError(
             f"{whose} holds weights of {name} under {key} and {', '.join(others)}; keep one of them in the file"
         )
