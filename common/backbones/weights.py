@@ -102,6 +102,8 @@ def _put(inner: nn.Module, content: Any, name: str, whose: str) -> None:
             f"{whose} holds weights of {name} under {key} and {', '.join(others)}; keep one of them in the file"
         )
     whose += f" ({key})" if key else ""
+    if doubled := [(n, _our_name(n, ours)) for n in theirs if n not in ours and _our_name(n, ours) in ours]:
+        raise UserError(f"{whose} holds more than one tensor for {doubled[0][1]} of {name}, one is {doubled[0][0]}")
     # A counter that files from before torch 0.4.1 lack; batch norm with a fixed momentum does not use it
     if missing := [n for n in ours if n not in theirs and not n.endswith("num_batches_tracked")]:
         raise UserError(f"{whose} does not fit {name}: {len(missing)} tensors missing, the first is {missing[0]}")

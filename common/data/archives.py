@@ -1,14 +1,13 @@
 """Images as files: on disk, or inside a .tar, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
 
 import io
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from common.cli.errors import UserError
+from common.data.tars import entries, read_member
 
 
 @dataclass(frozen=True, order=True)
@@ -24,9 +23,7 @@ class Member:
         return f"{self.tar}!{self.name}"
 
     def read_bytes(self) -> bytes:
-        with open(self.tar, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        return read_member(self.tar, self.name, self.offset, self.size)
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
@@ -39,10 +36,6 @@ Items = UInt8[np.ndarray, "images rows cols 3"] | tuple[File, ...]
 
 def members(tar: Path, extensions: tuple[str, ...]) -> list[Member]:
     """The files of `tar` with one of the extensions, sorted by name; hidden files and links are left out. Raises UserError for a broken archive."""
-    try:
-        with tarfile.open(tar, "r:") as archive:  # "r:": a compressed archive cannot be read at an offset
-            found = [Member(tar, entry.name, entry.offset_data, entry.size) for entry in archive if entry.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{tar} is not an uncompressed, whole .tar ({error})") from None
+    found = [Member(tar, entry.name, entry.offset_data, entry.size) for entry in entries(tar)]
     visible = [m for m in found if m.name.lower().endswith(extensions) and not Path(m.name).name.startswith(".")]
     return sorted(visible, key=lambda member: member.name)

@@ -175,9 +175,10 @@ def test_what_does_not_fit_is_named(tmp_path, small, resnet18):
     two = {"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}
     assert said("resnet8", two) == "holds weights of resnet8 under model and ema; keep one of them in the file"
     twice = state | {f"module.{name}": tensor + 1 for name, tensor in state.items()}
-    assert "does not fit resnet8" in said(
-        "resnet8", {name: t for name, t in twice.items() if name != "layer1.bn2.bias"}
-    )
+    doubled = "holds more than one tensor for stem.0.weight of resnet8, one is "
+    assert said("resnet8", twice) == doubled + "module.stem.0.weight"
+    twice = {f"{front}.{name}": tensor for front in ("backbone", "encoder") for name, tensor in state.items()}
+    assert said("resnet8", twice) == doubled + "backbone.stem.0.weight"
     for nothing in ([1, 2], {"lr": 0.1}, torch.ones(3), None):
         assert said("resnet8", nothing) == "holds no tensors by name; expected the state_dict of resnet8"
     assert "it holds a torch.nn.modules.linear.Linear, which is not opened" in said("resnet8", nn.Linear(2, 2))
