@@ -10,7 +10,6 @@ ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
     "common/training/recipe.py": "common/training/test_engine.py",
     "common/backbones/classifier.py": "common/backbones/test_backbones.py",
-    "common/backbones/weights.py": "common/backbones/test_backbones.py",
     "common/cli/flags.py": "test_starts.py",  # --help of every command
     "common/cli/stamps.py": "common/cli/test_steps.py",
     "common/compare.py": "common/test_commands.py",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from common.cli.errors import UserError
 from common.data.specs import Spec
+from common.data.tars import Strict, check_end
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60
@@ -164,8 +165,9 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         _refuse_link(archive, member.name, member.issym() or member.islnk())
         return tarfile.data_filter(member.replace(name=_inside(archive, member.name), deep=False), path)
 
-    with tarfile.open(archive) as opened:
+    with tarfile.open(archive, tarinfo=Strict) as opened:
         opened.extractall(str(folder), tqdm(opened, desc=f"unpack {archive.name}", unit=" files"), filter=plain)
+        check_end(opened)
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:

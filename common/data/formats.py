@@ -13,6 +13,7 @@ import numpy as np
 from common.cli.errors import UserError
 from common.data.listing import SHRUNK, Items, class_names, extensions, is_tar, look
 from common.data.notes import note
+from common.data.packed import check_images, read_arrays
 
 PLACES365_POOL, PLACES365_DRAW = 328_500, 10_000
 
@@ -90,8 +91,9 @@ def cifar100(root: Path, split: str, options: dict[str, int]) -> Raw:
         return cifar("CIFAR100", root, split)
     if split != "test":
         raise NotThere(f"cifar100 {split}: {archive} holds the test set only, expected {root / 'cifar-100-python'}")
-    with np.load(archive, allow_pickle=False) as data:
-        return _array(data["images"], data["fine"], tuple(str(name) for name in data["class_names"]), "test/")
+    data = read_arrays(archive, ("images", "fine", "class_names"))
+    check_images(archive, data["images"], data["fine"], len(data["class_names"]), 32)
+    return _array(data["images"], data["fine"], tuple(str(name) for name in data["class_names"]), "test/")
 
 
 def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
@@ -102,12 +104,11 @@ def svhn(root: Path, split: str, options: dict[str, int]) -> Raw:
     path, count = root / "svhn" / f"{split}_32x32.mat", options.get("n")
     if not path.exists():
         raise NotThere(f"svhn: expected {path}; python -m common.data fetch svhn")
-    from scipy.io import loadmat  # slow to import, needed here only
-
-    data = loadmat(path)
-    labels = data["y"].astype(np.int64).squeeze(1) % 10
-    pixels = np.ascontiguousarray(data["X"].transpose(3, 0, 1, 2))
-    raw = _array(pixels, labels, tuple("0123456789"), f"{split}/")
+    data = read_arrays(path, ("X", "y"))
+    pixels, numbered = np.moveaxis(data["X"], -1, 0), data["y"].ravel()
+    check_images(path, pixels, numbered - 1, 10, 32)  # numbered from 1
+    labels = numbered.astype(np.int64) % 10
+    raw = _array(np.ascontiguousarray(pixels), labels, tuple(str(digit) for digit in range(10)), f"{split}/")
     if count is None:
         return raw
     if count % 10 or not 10 <= count <= 10 * np.bincount(labels, minlength=10).min():

@@ -2,7 +2,6 @@
 
 import io
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from common.cli.errors import UserError
+from common.data.tars import entries, read_member
 
 SHRUNK = "shrunk.json"  # written beside the images of a smaller copy
 
@@ -47,9 +47,7 @@ class Member:
         return f"{self.tar}!{self.name}"
 
     def read_bytes(self) -> bytes:
-        with open(self.tar, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        return read_member(self.tar, self.name, self.offset, self.size)
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
@@ -136,11 +134,7 @@ def _refuse(error: OSError) -> None:
 
 def members(tar: Path) -> list[Member]:
     """The files inside `tar`; links are left out. Raises UserError for a broken archive."""
-    try:
-        with tarfile.open(tar, "r:") as archive:  # "r:": a compressed archive cannot be read at an offset
-            return [Member(tar, entry.name, entry.offset_data, entry.size) for entry in archive if entry.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{tar} is not an uncompressed, whole .tar ({error})") from None
+    return [Member(tar, entry.name, entry.offset_data, entry.size) for entry in entries(tar)]
 
 
 def class_names(path: Path) -> list[str]:

@@ -93,9 +93,9 @@ def kept(
     for line, one in of.items():
         try:
             yield line, attempt(one)
-        except UserError as error:
+        except (UserError, np.linalg.LinAlgError) as error:
             if refused is None:
-                raise
+                raise UserError(f"{line.scorer}: {error}") from error
             refused[line] = str(error)
 
 
@@ -111,7 +111,7 @@ def _on_sets(line: Line, function: Score, sets: dict[str, Features]) -> dict[str
         try:
             found[name] = function(features)
         except UserError as error:
-            raise UserError(f"{line.scorer} on {name}: {error}") from error
+            raise UserError(f"on {name}: {error}") from error
     return found
 
 

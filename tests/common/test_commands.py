@@ -276,12 +276,66 @@ def test_own_features_that_do_not_fit_are_named(typed, tmp_path):
     refused(said(head_weight=None), "has no array head_weight")
     refused(said(id_penultimate=np.zeros((5, 7)), id_labels=None), "id_penultimate has 7 channels, head_weight 16")
     refused(said(ood_far_logits=np.zeros((5, 4))), "ood_far_logits must be 60 x 4, got 5 x 4")
-    refused(said(ood_far_penultimate=np.full((3, 16), np.nan)), "holds 12 values that are NaN or infinite")
+    far = np.full((3, 16), 2.0)
+    far[1, 5:7] = np.nan
+    refused(
+        said(ood_far_penultimate=far),
+        "ood_far_penultimate holds 2 values that are NaN or infinite, the first at [1, 5]",
+    )
+    refused(said(ood_far_penultimate=np.full((3, 16), 1e300)), "ood_far_penultimate holds 48 values", "beyond 3.4e+38")
+    refused(said(ood_far_penultimate=np.zeros((0, 16))), "ood_far_penultimate holds no image")
+    refused(said(ood_near_penultimate=None, ood_near_logits=np.zeros((5, 4))), "has no array ood_near_penultimate")
+    refused(said(ood_id_penultimate=np.zeros((5, 16))), "an OOD set cannot be called 'id'")
+    refused(said(head_bias=np.zeros(3)), "head_weight has 4 classes, head_bias 3")
+    refused(said(train_labels=np.arange(200) % 4 + 1), "train_labels must be in 0..3, got 1..4; counted from one?")
+    refused(said(id_labels=np.full(50, -1)), "id_labels must be in 0..3, got -1..-1")
+    refused(said(id_labels=np.full(50, np.nan)), "id_labels must be 50 whole numbers, got float64")
     refused(said(id_labels=np.zeros(3)), "id_labels must be 50 whole numbers")
     refused(said(ood_far_penultimate=None, ood_near_penultimate=None), "has no array ood_NAME_penultimate")
     refused(typed(evaluate), "give a checkpoint, or --features FILE")
     refused(typed(evaluate, "--features", tmp_path / "none.npz"), "no features at")
     assert not (tmp_path / "r.csv").exists()
+
+
+def test_own_logits_that_contradict_head_and_features_are_named(typed, tmp_path):
+    def said(change):
+        with np.load(own_file(tmp_path / "mine.npz")) as file:
+            logits = file["id_penultimate"] @ file["head_weight"].T + file["head_bias"]
+        own_file(tmp_path / "mine.npz", id_logits=change(logits))
+        return typed(evaluate, "--features", tmp_path / "mine.npz", "--scorers", "energy", "--out", tmp_path / "r.csv")
+
+    refused(
+        said(lambda logits: logits[::-1]),
+        "mine.npz: id_logits is not id_penultimate @ head_weight.T + head_bias: ",
+        " at [",
+    )
+    refused(said(lambda logits: np.zeros_like(logits)), "id_logits is not")
+    code, _, err = said(lambda logits: logits * 1.01)
+    assert code == 0 and "id_logits is not id_penultimate @ head_weight.T + head_bias: " in err
+    for rounded in (np.float64, np.float32, np.float16):
+        code, _, err = said(lambda logits, rounded=rounded: logits.astype(rounded))
+        assert code == 0 and "is not" not in err
+
+
+def test_own_features_without_training_images_or_labels_get_the_scores_that_need_none(typed, tmp_path):
+    def scored(*scorers, **changes):
+        path, out = own_file(tmp_path / "mine.npz", **changes), tmp_path / "r.csv"
+        out.unlink(missing_ok=True)
+        code, _, err = typed(evaluate, "--features", path, "--scorers", *scorers, "--out", out)
+        return code, {row["scorer"] for row in csv.DictReader(out.open())} if out.exists() else set(), err
+
+    code, found, err = scored("all", train_penultimate=None, train_labels=None)
+    assert (
+        code == 0 and {"msp", "energy", "gen", "ash-s"} <= found and not {"mahalanobis", "react", "knn", "vim"} & found
+    )
+    assert "mahalanobis" in err and "(mine.npz has no train_penultimate and no train_labels)" in err
+    code, found, err = scored("all", train_labels=None)
+    assert code == 0 and {"react", "knn", "vim"} <= found and "mahalanobis" not in found
+    assert "(mine.npz has no train_labels)" in err
+    code, found, err = scored("msp", "mahalanobis", train_penultimate=None, train_labels=None)
+    refused((code, "", err), "mahalanobis cannot be computed: mine.npz has no train_penultimate and no train_labels")
+    assert "not used: id_lables" in scored("msp", id_lables=np.arange(50) % 4)[2]
+    refused(scored("msp", train_penultimate=None), "has no array train_penultimate")
 
 
 def test_every_scorer_runs_from_a_checkpoint(trained, typed, tmp_path):

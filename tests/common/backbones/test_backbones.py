@@ -1,9 +1,7 @@
-import numpy as np
 import pytest
 import torch
 
 from common.backbones import BACKBONES, build
-from common.backbones.weights import BIT
 from common.cli.errors import UserError
 
 MAPS = {
@@ -76,55 +74,6 @@ def test_bf16_runs_the_body_only():
     assert rough.dtype == torch.float32 and not torch.equal(rough, exact) and torch.allclose(rough, exact, atol=0.05)
 
 
-def google_file(path, net):
-    """A file in the form of Google's release, filled from a network of the same architecture."""
-    state, arrays = net.state_dict(), {}
-    hwio = lambda name: state[name].numpy().transpose(2, 3, 1, 0)  # noqa: E731
-    arrays["resnet/root_block/standardized_conv2d/kernel"] = hwio("stem.conv.weight")
-    arrays["resnet/group_norm/gamma"], arrays["resnet/group_norm/beta"] = (
-        state["norm.weight"].numpy(),
-        state["norm.bias"].numpy(),
-    )
-    for s, stage in enumerate(net.stages):
-        for b, block in enumerate(stage.blocks):
-            cname = f"resnet/block{s + 1}/unit{b + 1:02d}"
-            for i, letter in enumerate("abc", 1):
-                arrays[f"{cname}/{letter}/standardized_conv2d/kernel"] = hwio(f"stages.{s}.blocks.{b}.conv{i}.weight")
-                for word, kind in (("gamma", "weight"), ("beta", "bias")):
-                    arrays[f"{cname}/{letter}/group_norm/{word}"] = state[
-                        f"stages.{s}.blocks.{b}.norm{i}.{kind}"
-                    ].numpy()
-            if block.downsample is not None:
-                arrays[f"{cname}/a/proj/standardized_conv2d/kernel"] = hwio(
-                    f"stages.{s}.blocks.{b}.downsample.conv.weight"
-                )
-    np.savez(path, **arrays)
-
-
-def test_googles_bit_file_is_read(tmp_path):
-    import timm
-
-    torch.manual_seed(1)
-    net = timm.create_model(BIT, num_classes=0)
-    for name, tensor in net.state_dict().items():
-        if "norm" in name:
-            tensor.uniform_(0.5, 1.5)
-    google_file(tmp_path / "bit.npz", net)
-    model = build("bit-r50x1", 3, weights=tmp_path / "bit.npz")
-    for name, tensor in net.state_dict().items():
-        assert torch.equal(model.body.net.state_dict()[name], tensor), name
-
-
-def test_a_state_dict_of_the_body_is_read_and_a_foreign_one_is_refused(tmp_path):
-    torch.manual_seed(2)
-    source = build("resnet8", 7)
-    torch.save(source.body.state_dict(), tmp_path / "body.pt")
-    model = build("resnet8", 3, weights=tmp_path / "body.pt")
-    assert torch.equal(model.body.stem[0].weight, source.body.stem[0].weight)
-    with pytest.raises(UserError, match="does not fit resnet18: .* tensors missing"):
-        build("resnet18", 3, weights=tmp_path / "body.pt")
-
-
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -136,13 +85,3 @@ def test_a_state_dict_of_the_body_is_read_and_a_foreign_one_is_refused(tmp_path)
 def test_bad_input_is_named(arguments, said):
     with pytest.raises(UserError, match=said):
         build(*arguments)
-
-
-def test_missing_or_unsafe_weights_are_named(tmp_path):
-    with pytest.raises(UserError, match="no weights at .*gone.pt"):
-        build("resnet8", 3, weights=tmp_path / "gone.pt")
-    (tmp_path / "junk.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="junk.pt is not a weight file that can be read safely"):
-        build("resnet8", 3, weights=tmp_path / "junk.pt")
-    with pytest.raises(UserError, match="no hub has weights for resnet8"):
-        build("resnet8", 3, weights="hub")

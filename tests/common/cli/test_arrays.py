@@ -105,6 +105,10 @@ def test_two_members_of_one_name_and_a_member_that_is_no_array_are_named(tmp_pat
         archive.writestr("notes.txt", "hello")
     with pytest.raises(UserError, match=r"a\.npz: member notes\.txt is no array"):
         read_npz(path)
+    with zipfile.ZipFile(written(path), "a") as archive:
+        archive.writestr("a\nb.npy", "hello")
+    with pytest.raises(UserError, match=r"a\.npz: the name of a member is damaged: 'a\\nb\.npy'"):
+        read_npz(path)
     with pytest.raises(UserError, match=r"a\.npz: member labels\.npy is damaged: the magic string is not correct"):
         read_npz(rewritten(written(path), lambda name, content: b"abcdefgh" if name == "labels.npy" else content))
 
