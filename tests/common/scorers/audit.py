@@ -11,7 +11,7 @@ World = tuple[Features, Head, Features]
 
 
 def extras_of(h: np.ndarray, logits: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    rng, seen = np.random.default_rng(seed), h[:, :20]
+    rng, seen = np.random.default_rng(seed), h[:, :8]
     norms = rng.uniform(1, 2, (len(h), 3)).astype(h.dtype)
     half = seen.shape[1] // 2
     split = np.tile(np.array([2, half, seen.shape[1] - half], h.dtype), (len(h), 1))
