@@ -142,6 +142,11 @@ def check_features(features: Features, needs: tuple[str, ...], head: Head | None
 # --- what several scorers share ---
 
 
+def check_not_all_zero(scorer: Scorer, train: Features) -> None:
+    if not train.penultimate.any():
+        raise UserError(f"{type(scorer).__name__}: the features of all training images are zero")
+
+
 def warn_missing(
     scorer: Scorer, counts: Int[np.ndarray, " classes"], instead: str = "images are not measured against them"
 ) -> None:

@@ -9,20 +9,15 @@ from scipy.special import logsumexp
 from common.cli.errors import UserError
 from common.cli.recipes import number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, class_means, mean, row_wise, warn_poor_fit
+from common.scorers.base import Score, Scorer, check_not_all_zero, class_means, mean, row_wise, warn_poor_fit
 from common.scorers.neighbours import SMALLEST, kth_distance, mean_similarity, unit
-
-
-def _check_not_all_zero(scorer: Scorer, train: Features) -> None:
-    if not train.penultimate.any():
-        raise UserError(f"{type(scorer).__name__}: the features of all training images are zero")
 
 
 def _check_neighbours(scorer: Any, train: Features) -> None:
     if scorer.k > len(train):
         what = f"k must be at most the number of training images, {len(train)}, got {scorer.k}"
         raise UserError(f"{type(scorer).__name__}: {what}")
-    _check_not_all_zero(scorer, train)
+    check_not_all_zero(scorer, train)
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class SHE(Scorer):
     needs, train_needs = ("penultimate", "logits"), ("penultimate", "logits", "labels")
 
     def learn(self, train: Features, head: Head | None) -> Score:
-        _check_not_all_zero(self, train)
+        check_not_all_zero(self, train)
         right = train.logits.argmax(axis=1) == train.labels
         classes = train.logits.shape[1]
         patterns, counts = class_means(train.penultimate, train.labels, classes, right)
@@ -96,6 +91,7 @@ class FDBD(Scorer):
         weight, centre = head.weight.astype(np.float64), mean(train.penultimate)
         if len(weight) < 2:
             raise UserError("fDBD: at least two classes are needed, got 1")
+        check_not_all_zero(self, train)
         # One row at a time: the expanded square would cancel for nearly equal weights.
         gaps = np.stack([np.linalg.norm(weight - w, axis=1) for w in weight])
         # Equal weights have no boundary between them

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
-from common.scorers.base import Score, Scorer, class_means, mean, row_wise, warn_poor_fit
+from common.scorers.base import Score, Scorer, check_not_all_zero, class_means, mean, row_wise, warn_poor_fit
 from common.scorers.neighbours import SMALLEST
 
 SHORTEST = 1e-12  # of the training images' mean length: what a row of zeros is divided by
@@ -19,11 +19,10 @@ def _predicted_means(scorer: Scorer, train: Features) -> tuple[np.ndarray, float
 
     A class that none is predicted as takes the mean of all, with a warning. Raises UserError if all features are zero.
     """
-    classes, name = train.logits.shape[1], type(scorer).__name__
+    check_not_all_zero(scorer, train)
+    classes = train.logits.shape[1]
     means, counts = class_means(train.penultimate, train.logits.argmax(axis=1), classes)
     length = row_wise(lambda h: np.abs(h).sum(axis=1), train.penultimate).mean()
-    if length == 0:
-        raise UserError(f"{name}: the features of all training images are zero")
     if missing := int((counts == 0).sum()):
         what = f"{missing} of {classes} classes are predicted for no training image"
         warn_poor_fit(scorer, f"{what}; the mean of all images takes the place of theirs")
@@ -83,6 +82,7 @@ class NCI(Scorer):
     )
 
     def learn(self, train: Features, head: Head) -> Score:
+        check_not_all_zero(self, train)
         weight, centre = head.weight.astype(np.float64), mean(train.penultimate)
 
         def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:

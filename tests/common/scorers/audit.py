@@ -11,7 +11,7 @@ World = tuple[Features, Head, Features]
 
 
 def extras_of(h: np.ndarray, logits: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    rng, seen = np.random.default_rng(seed), h[:, :20]
+    rng, seen = np.random.default_rng(seed), h[:, :8]
     norms = rng.uniform(1, 2, (len(h), 3)).astype(h.dtype)
     half = seen.shape[1] // 2
     split = np.tile(np.array([2, half, seen.shape[1] - half], h.dtype), (len(h), 1))
@@ -111,7 +111,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "react": "ReAct: percentile 90 of the training activations is 0", "react-99": "ReAct: percentile 99 of the training",
         "knn": "KNN: the features of all training images are zero", "she": "SHE: the features of all training images are zero",
         "line": "LINe: p_w 90 and p_a 90 leave no class an activation", "masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel",
-        "neco": "NECO: training features do not vary", "nnguide": "NNGuide: the features of all training images are zero",
+        "neco": "NECO: training features do not vary", "fdbd": "FDBD: the features of all", "nci": "NCI: the features of all", "nnguide": "NNGuide: the features of all training images are zero",
         "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
     },
     "one image a class": NO_COVARIANCE | {"knn": "KNN: k must be at most the number of training images, 20, got 50"},
