@@ -1,6 +1,5 @@
 """The images below a folder: files on disk, or inside a .tar, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
 
-import io
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -50,9 +49,6 @@ class Member:
         with open(self.tar, "rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
-
-    def open(self, mode: str = "rb") -> io.BytesIO:
-        return io.BytesIO(self.read_bytes())
 
 
 File = Path | Member
