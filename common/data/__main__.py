@@ -73,7 +73,7 @@ def need(words: Sequence[str], root: Path) -> None:
     """Raise UserError unless all sets are there, by file names alone: a script can ask before hours of training."""
     missing = []
     for word in words:
-        name, _, split = word.partition("/")
+        name, _, split = (word, "", "") if word.startswith("folder:") else word.partition("/")
         spec = spec_of(name)
         state = table.state(spec, root)
         if not state.startswith(("found", "in ")) and not (state == "test set only" and split != "train"):

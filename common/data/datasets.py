@@ -48,6 +48,8 @@ def load(
         raw = replace(_limited(raw, limit, seed), facts=raw.facts | {"limit": limit, "limit_seed": seed})
     if on_corrupt == "skip":
         raw = _decodable(raw, f"{name} {split}")
+        if to_train_on and limit is None:
+            _check_labels(raw, name)  # once more: a class may have lost all its images
     facts = {"set": title(name), "split": split, "benchmark": spec.is_benchmark and len(raw) == whole}
     return _at_size(name, spec, replace(raw, facts=raw.facts | facts), transform or spec.transform)
 
@@ -78,7 +80,7 @@ def _at_size(name: str, spec: Spec, raw: Raw, transform: Transform) -> Images | 
     items, facts, encode = raw.items, raw.facts, parse(name)[1].get("encode")
     if encode:
         items, facts = re_encoded(items, encode), facts | {"benchmark": False}
-    facts |= {"encoding": encode or spec.encoding, "transform": transform.facts()}
+    facts = facts | {"encoding": encode or spec.encoding, "transform": transform.facts()}
     labels, classes = (None, ()) if raw.labels is None else (torch.from_numpy(raw.labels), raw.classes)
     is_small = transform.size_px <= IN_MEMORY_PX and len(items) * 3 * transform.size_px**2 <= IN_MEMORY_BYTES
     if isinstance(items, np.ndarray) or is_small:

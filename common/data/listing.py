@@ -1,6 +1,5 @@
 """The images below a folder: files on disk, or inside a .tar, read where they lie: ImageNet comes as one .tar a class, and need not be unpacked."""
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,9 +47,6 @@ class Member:
 
     def read_bytes(self) -> bytes:
         return read_member(self.tar, self.name, self.offset, self.size)
-
-    def open(self, mode: str = "rb") -> io.BytesIO:
-        return io.BytesIO(self.read_bytes())
 
 
 File = Path | Member

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from common.cli.errors import UserError
+from common.data.decoding import as_rgb
 
 RULES = ("none", "resize-crop", "squeeze", "via32")
 INTERPOLATIONS = {
@@ -45,7 +46,7 @@ class Transform:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """An RGB image of the size. Raises UserError under "none" where the size differs."""
-        image = image if image.mode == "RGB" else image.convert("RGB")
+        image = image if image.mode == "RGB" else as_rgb(image)
         square = (self.size_px, self.size_px)
         method = INTERPOLATIONS[self.interpolation]
         if self.rule == "via32":

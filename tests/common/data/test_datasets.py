@@ -317,6 +317,13 @@ def test_where_no_file_decodes_nothing_is_left_to_skip_to(mine, tmp_path):
         load(name, "test", root=tmp_path, on_corrupt="skip")
 
 
+def test_a_class_that_loses_all_its_images_is_not_trained_on(mine, tmp_path):
+    name = mine("a/1.png", "b/1.png", "c/1.png")
+    (tmp_path / "mine/b/1.png").write_bytes(b"")
+    with pytest.raises(UserError, match="has no image to train on of the class b$"):
+        load(name, "train", root=tmp_path, on_corrupt="skip", to_train_on=True)
+
+
 def test_a_benchmark_without_one_of_its_files_is_no_benchmark(noise, small, tmp_path):
     small("isun", test=2)
     noise("isun/1.jpeg")

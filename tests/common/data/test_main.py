@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from common import evaluate
 from common.cli.errors import command
-from common.data.__main__ import main
+from common.data.__main__ import main, parser
 from common.data.specs import SPECS
 
 
@@ -109,3 +110,16 @@ def test_found_names_what_is_there_for_scripts(run, noise, small):
     assert run("found", "isun", "svhn") == (0, [""], "")
     noise("isun/1.jpeg")
     assert run("found", "svhn", "isun")[:2] == (0, ["isun"])
+
+
+def test_a_root_with_a_per_cent_sign_is_shown_in_the_help(monkeypatch):
+    monkeypatch.setenv("OOD_DATA", "/data/100%/sets")
+    for made in (parser(), evaluate.parser()):
+        assert "/data/100%/sets" in " ".join(made.format_help().split())
+
+
+def test_a_folder_is_needed_by_its_path(run, noise, tmp_path):
+    noise("mine/a.png")
+    assert run("need", f"folder:{tmp_path}/mine")[0] == 0
+    code, _, err = run("need", f"folder:{tmp_path}/nothing")
+    assert code == 2 and f"folder:{tmp_path}/nothing (missing)" in err

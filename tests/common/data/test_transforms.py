@@ -68,3 +68,10 @@ def test_facts_make_the_transform_again():
         == IMAGENET.facts()
         == {"size_px": 224, "rule": "resize-crop", "resize_px": 256, "interpolation": "bilinear"}
     )
+
+
+def test_an_image_that_is_handed_over_is_read_as_a_file_is():
+    deep = Image.fromarray(np.full((4, 4), 257 * 9, np.uint16))
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    assert np.asarray(Transform(4)(deep)).tolist() == np.full((4, 4, 3), 9).tolist()
+    assert np.asarray(Transform(4)(clear)).min() == 255
