@@ -13,6 +13,7 @@ Every array is checked before a score sees one: shape against the others and the
 """
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 

@@ -94,9 +94,10 @@ def kept(
         try:
             yield line, attempt(one)
         except (UserError, np.linalg.LinAlgError) as error:
+            text = str(error)
             if refused is None:
-                raise UserError(f"{line.scorer}: {error}") from error
-            refused[line] = str(error)
+                raise UserError(text if line.scorer in text else f"{line.scorer} cannot be computed: {text}") from error
+            refused[line] = text
 
 
 def left_out(refused: dict[Line, str] | None) -> str:
@@ -111,7 +112,7 @@ def _on_sets(line: Line, function: Score, sets: dict[str, Features]) -> dict[str
         try:
             found[name] = function(features)
         except UserError as error:
-            raise UserError(f"on {name}: {error}") from error
+            raise UserError(f"{line.scorer} on {name}: {error}") from error
     return found
 
 

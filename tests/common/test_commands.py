@@ -242,8 +242,8 @@ def test_somebodys_own_features_get_every_score_that_needs_no_network(typed, tmp
     )
     rows = list(csv.DictReader(open(tmp_path / "r.csv")))
     assert code == 0
-    for name, lacking in (("odin", "odin:T"), ("featurenorm", "block_norms"), ("masf", "channel_maxima")):
-        assert f"left out: own features {name} (" in out and f"features lack '{lacking}" in out
+    for name, lacking in (("odin", "odin:T=1000"), ("featurenorm", "block_norms"), ("masf", "channel_maxima")):
+        assert f"left out: own features {name} (it looks inside a network: {lacking}" in out
     assert {row["ood_set"] for row in rows} == {"far", "near"} and len({row["scorer"] for row in rows}) > 15
     assert all(float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"]) for row in rows)
     energy = {row["ood_set"]: float(row["auroc"]) for row in rows if row["scorer"] == "energy"}
@@ -317,7 +317,7 @@ def test_own_logits_that_contradict_head_and_features_are_named(typed, tmp_path)
         assert code == 0 and "is not" not in err
 
 
-def test_own_features_without_training_images_or_labels_get_the_scores_that_need_none(typed, tmp_path):
+def test_own_features_withsaidtraining_images_or_labels_get_the_scores_that_need_none(typed, tmp_path):
     def scored(*scorers, **changes):
         path, out = own_file(tmp_path / "mine.npz", **changes), tmp_path / "r.csv"
         out.unlink(missing_ok=True)
