@@ -317,7 +317,7 @@ def test_own_logits_that_contradict_head_and_features_are_named(typed, tmp_path)
         assert code == 0 and "is not" not in err
 
 
-def test_own_features_withsaidtraining_images_or_labels_get_the_scores_that_need_none(typed, tmp_path):
+def test_own_features_without_training_images_or_labels_get_the_scores_that_need_none(typed, tmp_path):
     def scored(*scorers, **changes):
         path, out = own_file(tmp_path / "mine.npz", **changes), tmp_path / "r.csv"
         out.unlink(missing_ok=True)
