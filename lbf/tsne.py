@@ -7,6 +7,7 @@ are shorter than local ones, which alone can part them. The numbers in the title
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ import torch
 
 from common import data
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import command
 from common.cli.files import write_json
 from common.cli.recipes import from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
 from common.results.tables import title
-from common.results.tsne import Group, draw, embed, nearest, unit
+from common.results.tsne import Group, nearest, side_by_side, unit
 from common.scoring.features import batches
 from common.scoring.network import Inference, Network
 from common.training.seeds import generator
@@ -58,35 +58,34 @@ def figure_of(network: Network, id_images, ood_images, ood_set: str, delta: floa
     pooled, selected, others = vectors_of(network, id_images, delta)
     ood, _, _ = vectors_of(network, ood_images, None)
     groups = [
-        Group(f"ID {title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
-        Group("local, others", others, PINK, "v"), Group(f"OOD {title(ood_set)}", ood, BLACK, "x"),
-    ]  # fmt: skip
+        Group(f"ID {title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()),
+        Group("local, selected by Eq. 5", selected, ORANGE, "^"),
+        Group("local, others", others, PINK, "v"),
+        Group(f"OOD {title(ood_set)}", ood, BLACK, "x"),
+    ]
     groups = [group for group in groups if len(group.vectors)]
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.9))
     numbers: dict[str, Any] = {"n": {group.name: len(group.vectors) for group in groups}, "delta": delta}
-    for axis, said, change in ((axes[0], "as they are", lambda v: v), (axes[1], "scaled to length 1", unit)):
-        changed = [Group(g.name, change(g.vectors), g.colour, g.marker, g.shades) for g in groups]
+    panels = []
+    for said, change in (("as they are", lambda v: v), ("scaled to length 1", unit)):
+        local = {"selected": selected, "others": others}
         shares = {
-            "selected": nearest(change(ood), change(selected), change(pooled)) if len(selected) else None,
-            "others": nearest(change(ood), change(others), change(pooled)) if len(others) else None,
+            name: nearest(change(ood), change(vectors), change(pooled)) if len(vectors) else None
+            for name, vectors in local.items()
         }
         numbers[said] = {f"ood_neighbours_{name}_not_pooled_id": share for name, share in shares.items()}
         percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
-        draw(axis, changed, embed(changed), f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    return figure, numbers
+        head = f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}"
+        panels.append((head, [replace(group, vectors=change(group.vectors)) for group in groups]))
+    return side_by_side(panels), numbers
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
+    made = commands.parser("lbf.tsne", __doc__, flags.add_data_argument, flags.add_device_argument)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
     made.add_argument("--delta", type=float, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
@@ -94,7 +93,7 @@ def main() -> None:
     arguments = parser().parse_args()
     ood, delta, out = arguments.ood, arguments.delta, arguments.out / "t-sne"
     outputs = [*figure_files(out), out.with_suffix(".json")]
-    with making(outputs, [arguments.checkpoint], expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, outputs, [arguments.checkpoint]) as step:
         network = Network.open(arguments.checkpoint, from_arguments(arguments, Inference()))
         model, facts = network.model, network.facts
         data.check_ood(ood, network.id_set)

@@ -49,8 +49,10 @@ class Scored:
     images: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def fit(self, scorers: dict[Line, Scorer]) -> dict[Line, Score]:
-        return {line: scorer.fit(self.train, self.head) for line, scorer in scorers.items()}
+    def fit(self, scorers: dict[Line, Scorer], refused: dict[Line, str] | None = None) -> dict[Line, Score]:
+        """Scores that can be computed. One that cannot be fitted to these features is put into `refused`, with the reason, and loses only itself;
+        without `refused` it raises UserError."""
+        return dict(_kept(scorers, lambda scorer: scorer.fit(self.train, self.head), refused))
 
 
 class Scores(NamedTuple):
@@ -63,17 +65,40 @@ class Scores(NamedTuple):
         return Scores(self.rows + other.rows, self.raw | other.raw)
 
 
-def score_sets(scored: Scored, functions: dict[Line, Score], repeats: int = 0) -> Scores:
-    """A row for each OOD set and score, sets outermost. `repeats`: redraws of the test images for 95 % intervals; 0 gives none."""
-    raw = {(line.method, line.scorer, "id"): function(scored.id) for line, function in functions.items()}
+def score_sets(
+    scored: Scored, functions: dict[Line, Score], repeats: int = 0, refused: dict[Line, str] | None = None
+) -> Scores:
+    """A row for each OOD set and score, sets outermost. `repeats`: redraws of the test images for 95 % intervals; 0 gives none. `refused`: as
+    in `Scored.fit`, of a score that gives no number for some images."""
+    sets = {"id": scored.id} | scored.ood
+    found = dict(_kept(functions, lambda score: {name: score(features) for name, features in sets.items()}, refused))
+    if not found:
+        raise UserError(f"no score can be computed: {next(iter((refused or {}).values()), 'none was given')}")
     rows = []
     for name, features in scored.ood.items():
         of_set = {"ood_set": name, "n_id": len(scored.id), "n_ood": len(features)} | scored.columns.get(name, {})
-        for line, function in functions.items():
-            inside = raw[line.method, line.scorer, "id"]
-            scores = raw[line.method, line.scorer, name] = function(features)
-            rows.append(of_set | line._asdict() | summary(inside, scores) | intervals(inside, scores, repeats))
+        for line, raw in found.items():
+            numbers = summary(raw["id"], raw[name]) | intervals(raw["id"], raw[name], repeats)
+            rows.append(of_set | line._asdict() | numbers)
+    raw = {(line.method, line.scorer, name): scores for line, of in found.items() for name, scores in of.items()}
     return Scores(rows, raw)
+
+
+def _kept(
+    of: dict[Line, Any], attempt: Callable[[Any], Any], refused: dict[Line, str] | None
+) -> Iterable[tuple[Line, Any]]:
+    for line, one in of.items():
+        try:
+            yield line, attempt(one)
+        except UserError as error:
+            if refused is None:
+                raise
+            refused[line] = str(error)
+
+
+def left_out(refused: dict[Line, str] | None) -> str:
+    """Which scores are missing and why, a line each."""
+    return "".join(f"\nleft out: {line.method} {line.scorer} ({reason})" for line, reason in (refused or {}).items())
 
 
 def intervals(id_scores: np.ndarray, scores: np.ndarray, repeats: int) -> dict[str, float]:
@@ -102,9 +127,20 @@ def scorer_lines(names: Iterable[str], id_set: str, method: str) -> dict[Line, S
     return {Line(method, name, repr(scorer)): scorer for name, scorer in found.items()}
 
 
-def scorer_names(given: list[str]) -> list[str]:
-    """`all` (one setting a method) and `papers` spelled out."""
-    return {("all",): list(ALL), ("papers",): list(PAPER_SCORERS)}.get(tuple(given), given)
+GROUPS = {"all": tuple(ALL), "papers": PAPER_SCORERS}  # all: one setting a method
+
+
+def scorer_names(given: Iterable[str]) -> list[str]:
+    """`all` and `papers` spelled out. A score that is named too takes the place of theirs: `all vim:D=16`."""
+    given = list(given)
+    named = {name.partition(":")[0]: name for name in given if name not in GROUPS}
+    spelled = [named.get(one, one) for name in given for one in GROUPS.get(name, (name,))]
+    return list(dict.fromkeys(spelled))
+
+
+def may_lack(given: Iterable[str]) -> dict[Line, str] | None:
+    """`refused` of `Scored.fit` and `score_sets`: with `all` and `papers` a score may be missing; where all were asked for by name, none may."""
+    return {} if any(name in GROUPS for name in given) else None
 
 
 def ood_names(given: list[str] | None, id_set: str) -> list[str]:
@@ -119,7 +155,12 @@ def ood_names(given: list[str] | None, id_set: str) -> list[str]:
     return given
 
 
-def save_scores(path: Path, raw: dict[str, np.ndarray]) -> None:
+def save_scores(path: Path, raw: dict[str, np.ndarray], keep: bool = False) -> None:
+    """Raw scores as .npz, by `scorer/set` or `method/scorer/set`. `keep`: beside those that the file has under other names."""
+    if keep and path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            raw = {name: file[name] for name in file.files} | raw
+
     def write(part: Path) -> None:
         with open(part, "wb") as file:
             np.savez_compressed(file, **raw)
