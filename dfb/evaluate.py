@@ -9,7 +9,6 @@ Rows join those that the CSV has of the same weights. Beside it, diagnostics.jso
 
 import argparse
 import copy
-import itertools
 import json
 import sys
 import time
@@ -119,16 +118,9 @@ def joint_lines(
     names: Iterable[str], id_set: str, template: JointScorer, refused: dict[Line, str] | None = None
 ) -> dict[Line, JointScorer]:
     """Each detector joined with the background score under every sign, the template's other switches kept. `refused`: as in `Scored.fit`."""
-    found = {}
-    for name, sign in itertools.product(names, SIGNS):
-        try:
-            scorer = replace(template, foreground=canonical(name, id_set), sign=sign)
-            found[Line(JOINED[sign], name, repr(scorer))] = scorer
-        except UserError as error:
-            if refused is None:
-                raise
-            refused[Line(JOINED[sign], name, "")] = str(error)
-    return found
+    asked = {Line(JOINED[sign], name, ""): (name, sign) for name in names for sign in SIGNS}
+    make = lambda of: replace(template, foreground=canonical(of[0], id_set), sign=of[1])  # noqa: E731
+    return {line._replace(options=repr(scorer)): scorer for line, scorer in sets.kept(asked, make, refused)}
 
 
 def dfb_lines(joint: dict[Line, JointScorer], softplus: bool = False) -> dict[Line, Scorer]:

@@ -26,8 +26,8 @@ from common.training.distributed import over_batch
 from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import TrainRecipe
-from lbf.locations import LOCATIONS, select_locations
-from lbf.loss import background_mask, background_norm_loss, local_norms
+from lbf.locations import LOCATIONS, background_locations, select_locations
+from lbf.loss import background_norm_loss, local_norms
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,10 @@ def selection_numbers(
     }
 
 
-@torch.no_grad()
 def selected_share(model: Classifier, images, delta: float, count: int = 2000) -> float:
     """The share of locations Eq. 5 selects in (at most `count`) training images under the test transform."""
-    device, selected, locations = next(model.parameters()).device, 0, 0
-    labels = images.labels.to(device)
-    for start, pixels in zip(range(0, count, 250), images.batches(250)):
-        feature_map = model.feature_map(pixels.to(device).float() / 255)
-        mask = background_mask(model.local_logits(feature_map), labels[start : start + len(pixels)], delta)
-        selected, locations = selected + int(mask.sum()), locations + mask.numel()
-    return selected / locations
+    masks = [mask.flatten().cpu() for _, _, mask in background_locations(model, images, delta, count=count)]
+    return float(torch.cat(masks).double().mean())
 
 
 def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:

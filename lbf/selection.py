@@ -18,10 +18,9 @@ from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
 from common.results.rows import write_csv
 from common.results.tables import markdown
-from common.scoring.features import batches
 from common.scoring.network import Inference, Network
-from lbf.locations import true_background
-from lbf.loss import background_mask, local_norms
+from lbf.locations import background_locations, true_background
+from lbf.loss import local_norms
 
 VERSION = 1  # raised when the same networks and images give other numbers
 
@@ -31,12 +30,13 @@ def measure(network: Network, images, delta: float) -> dict[str, float | None]:
     """Shares in [0, 1] over all locations of `images`, and mean local norms. None where nothing is selected."""
     if images.masks is None:
         raise UserError(f"{images.name} has no foreground masks; only the generated benchmark's truth is known")
-    model, how, device, sums = network.model, network.how, network.device, torch.zeros(8, dtype=torch.float64)
-    for start, pixels in batches(images, how.batch_size, device, not how.quiet):
-        labels, masks = (rows[start : start + len(pixels)] for rows in (images.labels, images.masks))
-        feature_map = model.feature_map(pixels)
-        selected = background_mask(model.local_logits(feature_map), labels.to(device), delta).cpu()
-        truth, norms = true_background(masks.cpu(), *selected.shape[1:]), local_norms(feature_map).cpu()
+    sums, how = (
+        torch.zeros(8, dtype=torch.float64),
+        {"batch_size": network.how.batch_size, "progress": not network.how.quiet},
+    )
+    for of, feature_map, selected in background_locations(network.model, images, delta, **how):
+        selected, norms = selected.cpu(), local_norms(feature_map).cpu()
+        truth = true_background(images.masks[of].cpu(), *selected.shape[1:])
         border = torch.ones_like(selected)
         border[:, 1:-1, 1:-1] = False
         shares = (selected, truth, selected & truth, selected & border, torch.ones_like(selected), ~truth)

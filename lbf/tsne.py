@@ -23,30 +23,24 @@ from common.cli.recipes import from_arguments
 from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
 from common.results.tables import title
 from common.results.tsne import Group, nearest, side_by_side, unit
-from common.scoring.features import batches
 from common.scoring.network import Inference, Network
 from common.training.seeds import generator
-from lbf.loss import background_mask
+from lbf.locations import background_locations
 
 VERSION = 1  # raised when the same network and images give another figure
 POINTS = 500  # of each group, so that a picture takes seconds
 
 
-@torch.no_grad()
-def vectors_of(network: Network, images, delta: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not. Without `delta` the last two are empty."""
-    model, device, pooled, chosen, others = network.model, network.device, [], [], []
-    for start, pixels in batches(images, network.how.batch_size, device, not network.how.quiet):
-        feature_map = model.feature_map(pixels)
-        pooled.append(model.pool(feature_map).cpu())
-        if delta is not None:
-            labels = images.labels[start : start + len(pixels)].to(device)
-            mask = background_mask(model.local_logits(feature_map), labels, delta)
-            local = feature_map.permute(0, 2, 3, 1)
-            chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
-    join = lambda parts: torch.cat(parts) if parts else torch.empty(0, model.channels)  # noqa: E731
-    drawn = (draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others")))
-    return join(pooled).numpy(), *drawn
+def vectors_of(network: Network, images, delta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not."""
+    pooled, chosen, others = [], [], []
+    how = {"batch_size": network.how.batch_size, "progress": not network.how.quiet}
+    for _, feature_map, mask in background_locations(network.model, images, delta, **how):
+        local = feature_map.permute(0, 2, 3, 1)
+        pooled.append(network.model.pool(feature_map).cpu())
+        chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
+    drawn = (draw_rows(torch.cat(parts), use).numpy() for parts, use in ((chosen, "selected"), (others, "others")))
+    return torch.cat(pooled).numpy(), *drawn
 
 
 def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor:
@@ -56,7 +50,7 @@ def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor
 def figure_of(network: Network, id_images, ood_images, ood_set: str, delta: float) -> tuple[plt.Figure, dict[str, Any]]:
     """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
     pooled, selected, others = vectors_of(network, id_images, delta)
-    ood, _, _ = vectors_of(network, ood_images, None)
+    ood = network.features(ood_images).penultimate
     groups = [
         Group(f"ID {title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()),
         Group("local, selected by Eq. 5", selected, ORANGE, "^"),

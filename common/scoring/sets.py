@@ -52,7 +52,7 @@ class Scored:
     def fit(self, scorers: dict[Line, Scorer], refused: dict[Line, str] | None = None) -> dict[Line, Score]:
         """Scores that can be computed. One that cannot be fitted to these features is put into `refused`, with the reason, and loses only itself;
         without `refused` it raises UserError."""
-        return dict(_kept(scorers, lambda scorer: scorer.fit(self.train, self.head), refused))
+        return dict(kept(scorers, lambda scorer: scorer.fit(self.train, self.head), refused))
 
 
 class Scores(NamedTuple):
@@ -71,7 +71,7 @@ def score_sets(
     """A row for each OOD set and score, sets outermost. `repeats`: redraws of the test images for 95 % intervals; 0 gives none. `refused`: as
     in `Scored.fit`, of a score that gives no number for some images."""
     sets = {"id": scored.id} | scored.ood
-    found = dict(_kept(functions, lambda score: {name: score(features) for name, features in sets.items()}, refused))
+    found = dict(kept(functions, lambda score: {name: score(features) for name, features in sets.items()}, refused))
     if not found:
         raise UserError(f"no score can be computed: {next(iter((refused or {}).values()), 'none was given')}")
     rows = []
@@ -84,9 +84,10 @@ def score_sets(
     return Scores(rows, raw)
 
 
-def _kept(
+def kept(
     of: dict[Line, Any], attempt: Callable[[Any], Any], refused: dict[Line, str] | None
 ) -> Iterable[tuple[Line, Any]]:
+    """What `attempt` gives for each; a UserError goes into `refused`, where there is one."""
     for line, one in of.items():
         try:
             yield line, attempt(one)

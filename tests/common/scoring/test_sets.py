@@ -74,7 +74,7 @@ def test_names_become_scorers_with_their_authors_settings():
         Line("M", "knn", "KNN(k=200)"): canonical("knn", "cifar100"), Line("M", "msp", "MSP()"): SCORERS["msp"]
     }  # fmt: skip
     assert scorer_names(["all"]) == list(ALL) and scorer_names(["papers"]) == list(PAPER_SCORERS)
-    assert scorer_names(["all", "msp"]) == ["all", "msp"]
+    assert scorer_names(["all", "msp"]) == list(ALL) and scorer_names(["msp", "knn:k=5"]) == ["msp", "knn:k=5"]
 
 
 def test_shapes_have_ood_sets_of_their_own_and_others_must_be_named():
