@@ -6,17 +6,15 @@
 A variant is called after its run's folder (a file that is not called results.csv, after itself); variants of several seeds share a line, mean +- std.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from common.cli import flags
+from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
-from common.cli.steps import add_step_arguments, making
 from common.data.masks import read_manifest
 from common.results.columns import OWN
 from common.results.lines import averaged
@@ -39,7 +37,7 @@ def mask_lines(paths: list[Path]) -> Lines:
         counts = read_manifest(path)["counts"]
         line = found.setdefault(path.parent.parent.name, {})
         truth = counts.get("against_truth", {})
-        for name, value in {**{n: counts[n] for n in COUNTS}, **{n: truth[n] for n in TRUTH if n in truth}}.items():
+        for name, value in ({n: counts[n] for n in COUNTS} | {n: truth[n] for n in TRUTH if n in truth}).items():
             line.setdefault(name.replace("_", " "), []).append(value)
     return found
 
@@ -68,10 +66,8 @@ def score_lines(paths: list[Path], scorer: str, metric: str) -> Lines:
 
 def table(lines: Lines) -> str:
     columns = list(dict.fromkeys(column for line in lines.values() for column in line))
-    return markdown(
-        ["variant", *columns],
-        [[name, *(seeds_mean(line[c]) if c in line else "-" for c in columns)] for name, line in lines.items()],
-    )
+    body = [[name, *(seeds_mean(line[c]) if c in line else "-" for c in columns)] for name, line in lines.items()]
+    return markdown(["variant", *columns], body)
 
 
 def report(paths: list[Path], metrics: list[str]) -> str:
@@ -82,23 +78,19 @@ def report(paths: list[Path], metrics: list[str]) -> str:
     if kinds != {".csv"}:
         raise UserError("give manifests of masks (manifest.json) or files of results (.csv), not both")
     scorers = dict.fromkeys(row["scorer"] for row in read_rows(paths) if method_of(row) == ALONE)
-    said = "{}, {}: mean over OOD sets, percent\n\n"
-    return "\n\n".join(
-        said.format(scorer, METRICS[metric]) + table(score_lines(paths, scorer, metric))
-        for scorer in scorers
-        for metric in metrics
-    )
+    said = "{}, {}: mean over OOD sets, percent\n\n{}"
+    pairs = [(scorer, metric) for scorer in scorers for metric in metrics]
+    return "\n\n".join(said.format(s, METRICS[m], table(score_lines(paths, s, m))) for s, m in pairs)
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m dfb.ablation", description=__doc__, formatter_class=flags.formatter)
+    made = commands.parser("dfb.ablation", __doc__)
     made.add_argument("files", nargs="+", type=Path, help="manifest.json of dfb.masks, or CSV files of dfb.evaluate")
     made.add_argument("--metrics", nargs="+", choices=list(METRICS), default=["auroc"], help="a table each [auroc]")
     made.add_argument("--out", type=Path, metavar="FILE", help="write the Markdown there too")
-    add_step_arguments(made)
     arguments = made.parse_args()
     out = arguments.out
-    with making([out] if out else [], arguments.files, expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, [out] if out else [], arguments.files) as step:
         text = report(arguments.files, arguments.metrics)  # takes no longer than to see what it is made of
         if step.is_done({"command": "dfb.ablation", "version": VERSION, "text": digest(text)}):
             return

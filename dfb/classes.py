@@ -3,15 +3,13 @@
 python -m dfb.classes runs/papers/dfb/imagenet1k*/seed-*/dfb/results-own.csv --out FIGURES
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from common.cli import commands
 from common.cli.errors import UserError, command
-from common.cli.flags import formatter
 from common.cli.recipes import digest
-from common.cli.steps import add_step_arguments, making
 from common.data.specs import parse
 from common.results.lines import set_title
 from common.results.rows import method_of, read_rows
@@ -47,14 +45,13 @@ def draw(rows: list[dict[str, str]]) -> plt.Figure:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m dfb.classes", description=__doc__, formatter_class=formatter)
+    made = commands.parser("dfb.classes", __doc__)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of dfb.evaluate with imagenet1k:C=... as ID set")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for classes.png and .pdf")
-    add_step_arguments(made)
     arguments = made.parse_args()
-    results, out = arguments.results, arguments.out / "classes"
-    with making(figure_files(out), results, expect=arguments.expect, wait_s=arguments.wait) as step:
-        rows = [row for row in read_rows(results) if class_count(row["id_set"]) is not None]
+    out = arguments.out / "classes"
+    with commands.step_of(arguments, figure_files(out), arguments.results) as step:
+        rows = [row for row in read_rows(arguments.results) if class_count(row["id_set"]) is not None]
         if not rows:
             raise UserError("no row has imagenet1k as ID set: nothing to draw against the number of classes")
         if not step.is_done({"command": "dfb.classes", "version": VERSION, "rows": digest(rows)}):

@@ -6,6 +6,7 @@ and the mean of the upsampled logits is the pooled logit vector wherever 2 N / n
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -14,10 +15,8 @@ from common.cli.errors import UserError
 from common.data.masks import IGNORE
 from common.training.distributed import global_mean
 
-CHUNK_BYTES = {
-    "cpu": 4 << 20,
-    "cuda": 256 << 20,
-}  # one working copy of upsampled logits: near the cache on a CPU, few launches on a GPU
+# One working copy of upsampled logits: near the cache on a CPU, few launches on a GPU.
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
 
 def upsampling_matrix(
@@ -28,16 +27,8 @@ def upsampling_matrix(
     Half-pixel centres: point t reads s = max((t + 1/2) source / target - 1/2, 0), weight 1 - frac(s) on floor(s), the rest on the next.
     With `align_corners` the ends meet: s = t (source - 1) / (target - 1). dtype and device of `like`; weights are made in float64.
     """
-    t = torch.arange(target, dtype=torch.float64)
-    if align_corners:
-        position = t * ((source - 1) / (target - 1)) if target > 1 else torch.zeros_like(t)
-    else:
-        position = ((t + 0.5) * (source / target) - 0.5).clamp_min(0)
-    low = position.floor().long().clamp_max(source - 1)
-    high = (low + 1).clamp_max(source - 1)
-    matrix = torch.zeros(target, source, dtype=torch.float64)
-    matrix.scatter_add_(1, low[:, None], (1 - (position - low))[:, None])
-    matrix.scatter_add_(1, high[:, None], (position - low)[:, None])
+    points = torch.eye(source, dtype=torch.float64).unsqueeze(0)
+    matrix = F.interpolate(points, size=target, mode="linear", align_corners=align_corners)[0].T.contiguous()
     return matrix if like is None else matrix.to(like.device, like.dtype)
 
 
@@ -45,11 +36,13 @@ def upsample(
     maps: Float[Tensor, "batch classes rows cols"], size: tuple[int, int], *, align_corners: bool = False
 ) -> Float[Tensor, "batch classes height width"]:
     """Bilinear upsampling as two matrix products, U_rows @ map @ U_cols^T (the `up` of Eq. 4)."""
-    rows, cols = (
-        upsampling_matrix(n, to, align_corners=align_corners, like=maps)
-        for n, to in zip(maps.shape[-2:], size, strict=True)
-    )
+    rows, cols = _both_ways(maps, size, align_corners)
     return rows @ maps @ cols.T
+
+
+def _both_ways(maps: Tensor, size: tuple[int, int], align_corners: bool) -> list[Tensor]:
+    pairs = zip(maps.shape[-2:], size, strict=True)
+    return [upsampling_matrix(n, to, align_corners=align_corners, like=maps) for n, to in pairs]
 
 
 def dense_logits(
@@ -91,10 +84,9 @@ def _check_targets(targets: Tensor, classes: int) -> None:
     if targets.device.type != "cpu" or targets.numel() == 0:
         return  # looking would make the step wait for the device
     counted = targets[targets != IGNORE]
-    if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
-        raise UserError(
-            f"targets must be in 0..{classes - 1} or {IGNORE}, got {int(counted.min())}..{int(counted.max())}"
-        )
+    low, high = map(int, counted.aminmax()) if counted.numel() else (0, 0)
+    if not 0 <= low <= high < classes:
+        raise UserError(f"targets must be in 0..{classes - 1} or {IGNORE}, got {low}..{high}")
 
 
 def pixel_weights(
@@ -118,8 +110,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, weight: Tensor, align_corners: bool, chunk_bytes: int) -> Tensor:
         (batch, classes, *_), (height, width) = logits.shape, targets.shape[1:]
-        rows_up = upsampling_matrix(logits.shape[2], height, align_corners=align_corners, like=logits)
-        cols_up = upsampling_matrix(logits.shape[3], width, align_corners=align_corners, like=logits)
+        rows_up, cols_up = _both_ways(logits, (height, width), align_corners)
         gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
         loss = logits.new_zeros(())
         row_bytes = classes * width * logits.element_size()
@@ -129,9 +120,8 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
             of = slice(first, first + images)
             for top in range(0, height, rows):
                 at = slice(top, top + rows)
-                part, small = _chunk(
-                    logits[of], targets[of, at], weight[of, at], rows_up[at], cols_up, gradient is not None
-                )
+                pixels = (targets[of, at], weight[of, at])
+                part, small = _chunk(logits[of], *pixels, rows_up[at], cols_up, gradient is not None)
                 loss = loss + part
                 if gradient is not None:
                     gradient[of] += small

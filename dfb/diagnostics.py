@@ -73,10 +73,7 @@ def background_on_background(model: Classifier, images: Any, count: int = 500) -
         rows = slice(start, min(start + 100, count))
         logit = dense_logits(model, images.pixels[rows].to(device).float() / 255)[:, -1]
         mask = images.masks[rows].to(device).float()
-        on, off = (
-            (logit * mask).sum((1, 2)) / mask.sum((1, 2)),
-            (logit * (1 - mask)).sum((1, 2)) / (1 - mask).sum((1, 2)),
-        )
+        on, off = ((logit * part).sum((1, 2)) / part.sum((1, 2)) for part in (mask, 1 - mask))
         larger, seen = larger + int((off > on).sum()), seen + len(mask)
     return larger / seen
 
@@ -95,20 +92,18 @@ def sharpness_rival(id_images: Any, sets: dict[str, Any]) -> dict[str, float]:
 def in_words(found: dict[str, Any], id_set: str) -> str:
     """What a reader needs beside the table."""
     percent = lambda value: f"{100 * value:.2f}"  # noqa: E731
-    shown = ("background_largest", "guard_fires", "auroc_S_b")
-    body = [
-        [name, *(percent(numbers[key]) if key in numbers else "-" for key in shown)]
-        for name, numbers in found["sets"].items()
-    ]
-    gap = found["conversion_gap"]
+    shown = {
+        "background_largest": "S_b is the largest logit", "guard_fires": "S_b <= 1e-6 (log clamped)", "auroc_S_b": "AUROC of S_b alone"
+    }  # fmt: skip
+    sets, gap = found["sets"], found["conversion_gap"]
+    body = [[name, *(percent(of[key]) if key in of else "-" for key in shown)] for name, of in sets.items()]
+    first_k, all_ = percent(found["id_accuracy_first_k"]), percent(found["id_accuracy_all"])
+    gaps = f"{gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners"
     parts = [
-        "The background logit S_b of each set; percent\n\n"
-        + markdown(["set", "S_b is the largest logit", "S_b <= 1e-6 (log clamped)", "AUROC of S_b alone"], body),
-        f"ID accuracy over the first K logits {percent(found['id_accuracy_first_k'])} %, over all K+1 {percent(found['id_accuracy_all'])} %\n"
-        f"mean dense logits against the converted classifier: {gap['half_pixel']:.1e} half-pixel, {gap['align_corners']:.1e} align_corners",
-    ]
-    if found["sets"][id_set]["guard_fires"] > GUARD_WARNING:
-        parts.append(
-            "warning: the logarithm's guard fires on more than 1 % of ID images; read the softplus rows beside the clamped ones"
-        )
+        "The background logit S_b of each set; percent", markdown(["set", *shown.values()], body),
+        f"ID accuracy over the first K logits {first_k} %, over all K+1 {all_} %\nmean dense logits against the converted classifier: {gaps}",
+    ]  # fmt: skip
+    if sets[id_set]["guard_fires"] > GUARD_WARNING:
+        fires = "the logarithm's guard fires on more than 1 % of ID images"
+        parts.append(f"warning: {fires}; read the softplus rows beside the clamped ones")
     return "\n\n".join(parts)

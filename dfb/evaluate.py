@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,20 @@ from torch import nn
 
 from common import checkpoint
 from common.backbones.classifier import Classifier
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.device import pick_device
 from common.cli.errors import UserError, command
 from common.cli.files import read_json, write_json
 from common.cli.recipes import add_arguments, from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.data.transforms import Transform, transform_from_facts
-from common.metrics import check_repeats
 from common.results import tables
 from common.results.columns import OWN
 from common.results.rows import merge_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
+from common.scoring import sets
 from common.scoring.network import Inference, Network
-from common.scoring.sets import Line, Scores, ood_names, save_scores, score_sets, scorer_lines, scorer_names
+from common.scoring.sets import Line, Scored, Scores
 from common.training import distributed
 from dfb import diagnostics
 from dfb.score import SIGNS, BackgroundOnly, JointScorer
@@ -49,22 +48,19 @@ RULES = {OWN: None, "native": "squeeze", "via32": "via32"}  # protocol -> rule o
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.evaluate", description=__doc__, formatter_class=flags.formatter)
+    made = commands.parser("dfb.evaluate", __doc__)
     add_pair_arguments(made, "the stage-1 checkpoint, for the vanilla rows [left out]")
-    made.add_argument(
-        "--protocol", choices=tuple(RULES), default=OWN,
-        help="how every image reaches the network's size: as in training; native: straight from its own size (DFB); via32: through 32 x 32 [own]",
-    )  # fmt: skip
+    said = "how every image reaches the network's size: as in training; native: straight from its own (DFB); via32: through 32 x 32"
+    made.add_argument("--protocol", choices=tuple(RULES), default=OWN, help=f"{said} [own]")
     flags.add_scoring_arguments(made)
     flags.add_results_arguments(made)
     add_arguments(made, JointScorer, omit=("sign",))
-    add_step_arguments(made)
     return made
 
 
-def add_pair_arguments(made: argparse.ArgumentParser, vanilla: str) -> None:
+def add_pair_arguments(made: argparse.ArgumentParser, vanilla: str, *, required: bool = False) -> None:
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, metavar="FILE", help=vanilla)
+    made.add_argument("--vanilla", type=Path, metavar="FILE", required=required, help=vanilla)
 
 
 def foreground_network(model: Classifier) -> Classifier:
@@ -93,22 +89,24 @@ class DFBNetwork(Network):
 def open_pair(
     path: Path, vanilla_path: Path | None, how: Inference, protocol: str = OWN
 ) -> tuple[DFBNetwork, Network | None]:
-    """The DFB network and the vanilla one. Raises UserError where one is not what it should be, or they do not belong together."""
+    """The DFB network and the vanilla one, each with the size and transform it was trained at. Raises UserError where one is not what it should
+    be, or they do not belong together."""
     model, facts = checkpoint.load_finished(path)
     if facts.get("extra_classes") != 1:
         raise UserError(f"{path} has no background class; score it with python -m common.evaluate")
-    transform = protocol_transform(facts, protocol)
+    network = DFBNetwork(model, facts, how, protocol_transform(facts, protocol))
     if vanilla_path is None:
-        return DFBNetwork(model, facts, how, transform), None
-    vanilla, vanilla_facts = checkpoint.load_finished(vanilla_path)
-    if vanilla.classes != model.classes - 1 or vanilla_facts["id_set"] != facts["id_set"]:
-        raise UserError(
-            f"{vanilla_path}: {vanilla.classes} classes of {vanilla_facts['id_set']}, expected {model.classes - 1} of {facts['id_set']}"
-        )
-    network = DFBNetwork(model, facts, how, transform)
+        return network, None
+    vanilla, of = checkpoint.load_finished(vanilla_path)
+    if (vanilla.classes, of["id_set"]) != (network.model.classes, network.id_set):
+        expected = f"expected {network.model.classes} of {network.id_set}"
+        raise UserError(f"{vanilla_path}: {vanilla.classes} classes of {of['id_set']}, {expected}")
     if checkpoint.weights_digest(vanilla) != facts["stage1_sha256"] and distributed.is_main():
         print(f"note: {vanilla_path} is not the network whose masks trained {path}", file=sys.stderr)
-    return network, Network(vanilla, vanilla_facts, how, transform)
+    beside = Network(vanilla, of, how, protocol_transform(of, protocol))
+    if (beside.transform, of["classes"]) == (network.transform, facts["classes"]):
+        beside.share_images(network)
+    return network, beside
 
 
 def protocol_transform(facts: dict[str, Any], protocol: str) -> Transform:
@@ -117,70 +115,77 @@ def protocol_transform(facts: dict[str, Any], protocol: str) -> Transform:
     return own if RULES[protocol] is None else Transform(own.size_px, RULES[protocol], None, own.interpolation)
 
 
-def joint_lines(names: Iterable[str], id_set: str, template: JointScorer) -> dict[Line, JointScorer]:
-    """Each detector joined with the background score under every sign, the template's other switches kept."""
-    joint = [
-        (sign, name, replace(template, foreground=canonical(name, id_set), sign=sign))
-        for name in names
-        for sign in SIGNS
-    ]
-    return {Line(JOINED[sign], name, repr(scorer)): scorer for sign, name, scorer in joint}
+def joint_lines(
+    names: Iterable[str], id_set: str, template: JointScorer, refused: dict[Line, str] | None = None
+) -> dict[Line, JointScorer]:
+    """Each detector joined with the background score under every sign, the template's other switches kept. `refused`: as in `Scored.fit`."""
+    asked = {Line(JOINED[sign], name, ""): (name, sign) for name in names for sign in SIGNS}
+    make = lambda of: replace(template, foreground=canonical(of[0], id_set), sign=of[1])  # noqa: E731
+    return {line._replace(options=repr(scorer)): scorer for line, scorer in sets.kept(asked, make, refused)}
 
 
 def dfb_lines(joint: dict[Line, JointScorer], softplus: bool = False) -> dict[Line, Scorer]:
     """Every line of the DFB network's table: S_h alone, joined, and S_b alone. `softplus`: beside each clamped logarithm a smooth one."""
-    found: dict[Line, Scorer] = {
-        Line(ALONE, line.scorer, repr(scorer.foreground)): scorer.alone for line, scorer in joint.items()
-    }
+    found: dict[Line, Scorer] = {Line(ALONE, of.scorer, repr(s.foreground)): s.alone for of, s in joint.items()}
     for line, scorer in joint.items():
         found[line] = scorer
-        if (
-            softplus
-            and scorer.resolved_branch == "softmax"
-            and scorer.log_guard == "clamp"
-            and scorer.sign != "two_sided"
-        ):
+        clamped = scorer.resolved_branch == "softmax" and scorer.log_guard == "clamp" and scorer.sign != "two_sided"
+        if softplus and clamped:
             smooth = replace(scorer, log_guard="softplus")
             found[Line(f"{line.method} softplus", line.scorer, repr(smooth))] = smooth
-    for sign in SIGNS:
-        found[Line(BACKGROUND, JOINED[sign].removeprefix("DFB "), repr(BackgroundOnly(sign)))] = BackgroundOnly(sign)
+    for sign, method in JOINED.items():
+        alone = BackgroundOnly(sign)
+        found[Line(BACKGROUND, method.removeprefix("DFB "), repr(alone))] = alone
     return found
 
 
-def score_pair(
-    network: DFBNetwork,
-    vanilla: Network | None,
-    ood: list[str],
-    joint: dict[Line, JointScorer],
-    *,
-    protocol: str = OWN,
-    repeats: int = 0,
-) -> tuple[Scores, dict[str, Any]] | None:
-    """Rows with raw scores of both networks, and diagnostics. Over several processes all pass their share, and rank 0 alone scores; the
-    others get None."""
-    plain = scorer_lines(dict.fromkeys(line.scorer for line in joint), network.id_set, "vanilla")
-    scored = network.scored(ood, dfb_lines(joint).values())
-    vanilla_scored = vanilla and vanilla.scored(ood, plain.values())
-    if scored is None:
+@dataclass(frozen=True)
+class Pair:
+    """What is scored: the DFB network under each joint score, the vanilla one under each detector. `refused`: as in `Scored.fit`."""
+
+    network: DFBNetwork
+    vanilla: Network | None
+    ood: list[str]
+    joint: dict[Line, JointScorer]
+    plain: dict[Line, Scorer]
+    refused: dict[Line, str] | None = None
+
+    def identity(self, repeats: int = 0) -> dict[str, Any]:
+        """What decides the scores of both, as plain values (common.cli.steps)."""
+        beside = self.vanilla and self.vanilla.identity(self.ood, self.plain, repeats)
+        return self.network.identity(self.ood, self.joint, repeats) | {"vanilla": beside}
+
+    def scored(self) -> tuple[Scored, Scored | None] | None:
+        """Features of both. Over several processes all pass their share, and rank 0 alone scores; the others get None."""
+        scored = self.network.scored(self.ood, dfb_lines(self.joint).values())
+        beside = self.vanilla and self.vanilla.scored(self.ood, self.plain.values())
+        return None if scored is None else (scored, beside)
+
+
+def ask(
+    networks: tuple[DFBNetwork, Network | None], ood: list[str] | None, scorers: list[str], template: JointScorer
+) -> Pair:
+    """Two networks, and what flags ask of them. Raises UserError for sets and scores that cannot be."""
+    id_set, names, refused = networks[0].id_set, sets.scorer_names(scorers), sets.may_lack(scorers)
+    plain = sets.scorer_lines(names, id_set, "vanilla") if networks[1] else {}
+    return Pair(*networks, sets.ood_names(ood, id_set), joint_lines(names, id_set, template, refused), plain, refused)
+
+
+def score_pair(pair: Pair, protocol: str = OWN, repeats: int = 0) -> tuple[Scores, dict[str, Any]] | None:
+    """Rows with raw scores of both networks, and diagnostics; None where `Pair.scored` is."""
+    if (both := pair.scored()) is None:
         return None
+    (scored, beside), network, refused = both, pair.network, pair.refused
     softplus = diagnostics.of_set(scored.id)["guard_fires"] > diagnostics.GUARD_WARNING
-    scorers = dfb_lines(joint, softplus)
-    scores = score_sets(network.with_provenance(scored, protocol), scored.fit(scorers), repeats)
-    foreground = {line.scorer: scores.raw[ALONE, line.scorer, "id"] for line in joint}
+    functions = scored.fit(dfb_lines(pair.joint, softplus), refused)
+    scores = sets.score_sets(network.with_provenance(scored, protocol), functions, repeats, refused)
+    foreground = {name: raw for (method, name, of), raw in scores.raw.items() if (method, of) == (ALONE, "id")}
     found = diagnostics.of_network(network.saved, scored, network.id_set, foreground)
     found = {"protocol": protocol, "checkpoint_sha256": checkpoint.weights_digest(network.saved), **found}
-    if vanilla:
-        of_vanilla = vanilla.with_provenance(vanilla_scored, protocol)
-        scores = score_sets(of_vanilla, of_vanilla.fit(plain), repeats) + scores
+    if beside:
+        of_vanilla = pair.vanilla.with_provenance(beside, protocol)
+        scores = sets.score_sets(of_vanilla, of_vanilla.fit(pair.plain, refused), repeats, refused) + scores
     return scores, found
-
-
-def identity(
-    network: DFBNetwork, vanilla: Network | None, ood: list[str], joint: dict[Line, JointScorer], protocol: str, repeats: int
-) -> dict[str, Any]:  # fmt: skip
-    """What decides rows and diagnostics, as plain values (common.cli.steps)."""
-    made_of = {"command": "dfb.evaluate", "version": VERSION, "protocol": protocol}
-    return made_of | network.identity(ood, joint, repeats) | {"vanilla": vanilla and vanilla.identity((), (), repeats)}
 
 
 def merge_diagnostics(path: Path, found: dict[str, Any]) -> bool:
@@ -208,35 +213,29 @@ def output_paths(checkpoint_path: Path, out: Path | None, protocol: str) -> tupl
 def main() -> None:
     arguments = parser().parse_args()
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
-    check_repeats(arguments.bootstrap)
+    sets.check_repeats(arguments.bootstrap)
     # The group first: its ranks agree on what is done.
     how = replace(how, device=str(distributed.start(pick_device(how.device))))
-    protocol, repeats = arguments.protocol, arguments.bootstrap
-    out, beside = output_paths(arguments.checkpoint, arguments.out, protocol)
-    outputs = [out, beside, *filter(None, [arguments.save_scores])]
-    inputs = [arguments.checkpoint, *filter(None, [arguments.vanilla])]
-    waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
-    with making(outputs, inputs, **waits) as step:
+    path, protocol, repeats, raw = arguments.checkpoint, arguments.protocol, arguments.bootstrap, arguments.save_scores
+    out, beside = output_paths(path, arguments.out, protocol)
+    outputs, inputs = [out, beside, *filter(None, [raw])], [path, arguments.vanilla]
+    with commands.step_of(arguments, outputs, inputs, shared=True, together=distributed.of_main) as step:
         started = time.monotonic()
-        network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how, protocol)
-        joint = joint_lines(scorer_names(arguments.scorers), network.id_set, template)
-        ood = ood_names(arguments.ood, network.id_set)
-        if step.is_done(identity(network, vanilla, ood, joint, protocol, repeats)):
+        pair = ask(open_pair(path, arguments.vanilla, how, protocol), arguments.ood, arguments.scorers, template)
+        made_of = {"command": "dfb.evaluate", "version": VERSION, "protocol": protocol}
+        if step.is_done(made_of | pair.identity(repeats)) or (done := score_pair(pair, protocol, repeats)) is None:
             return
-        done = score_pair(network, vanilla, ood, joint, protocol=protocol, repeats=repeats)
-        if done is None:
-            return
-        scores, found = done
+        (scores, found), network = done, pair.network
         seconds = round(time.monotonic() - started, 1)
         # Of another vanilla network than the one that DFB started from, rows stay as long as it is given.
         current = {row["checkpoint_sha256"] for row in scores.rows} | {network.facts["stage1_sha256"]}
         lost = merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], None if arguments.out else current)
         if merge_diagnostics(beside, found) or lost:
             step.forget_others()
-        if arguments.save_scores:
-            save_scores(arguments.save_scores, {"/".join(key): values for key, values in scores.raw.items()})
+        if raw:
+            sets.save_scores(raw, {"/".join(key): values for key, values in scores.raw.items()})
         step.say(tables.show(scores.rows))
-        step.say("\n" + diagnostics.in_words(found, network.id_set))
+        step.say("\n" + diagnostics.in_words(found, network.id_set) + sets.left_out(pair.refused))
     print(f"\nRows with their provenance: {out}", file=sys.stderr)
 
 

@@ -14,21 +14,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from common.backbones.classifier import Classifier
 from common.cam import CamRecipe, class_attention
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.data.images import Images
 from common.data.masks import StoredMasks, read_masks
+from common.results import pictures
 from common.results.style import BLUE, HEAT, ORANGE, figure_files, plt, save
 from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, ood_names, score_sets
 from common.training.seeds import generator
 from dfb.dense import dense_logits
-from dfb.evaluate import DFBNetwork, open_pair
+from dfb.evaluate import DFBNetwork, add_pair_arguments, open_pair
 from dfb.score import BackgroundOnly, ForegroundOnly
 
 VERSION = 1  # raised when the same networks, masks and images give other figures
@@ -42,86 +41,70 @@ def chosen(images: Any, count: int, use: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def maps_of(
-    vanilla: Classifier, model: Classifier, images: Float[Tensor, "batch 3 height width"]
-) -> list[Float[Tensor, "batch height width"]]:
-    """Vanilla attention of the predicted class; the DFB network's largest foreground logit and its background logit, pixel by pixel (paper, Fig. 1)."""
-    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    attention, _ = class_attention(vanilla, images, labels, CamRecipe(cam_class="predicted"))
-    dense = dense_logits(model, images)
-    return [attention.cpu(), dense[:, :-1].amax(1).cpu(), dense[:, -1].cpu()]
+def maps_of(network: DFBNetwork, vanilla: Network, name: str) -> tuple[Tensor, Float[Tensor, "kinds height width"]]:
+    """An image of the set, and at its size the vanilla attention of the predicted class (on the same image as that network was trained to see
+    it), the DFB network's largest foreground logit and its background logit, pixel by pixel (paper, Fig. 1)."""
+    seen = [
+        chosen(one.test_images([name])[name], 1, f"attention {name}")[1].to(one.device) for one in (network, vanilla)
+    ]
+    labels = torch.zeros(1, dtype=torch.int64, device=vanilla.device)
+    size = tuple(seen[0].shape[-2:])
+    attention, _ = class_attention(vanilla.model, seen[1], labels, CamRecipe(cam_class="predicted"), size)
+    dense = dense_logits(network.saved, seen[0])
+    return seen[0][0], torch.cat([attention, dense[:, :-1].amax(1), dense[:, -1]]).cpu()
 
 
-def attention_figure(network: DFBNetwork, vanilla: Network, sets: dict[str, Any]) -> plt.Figure:
+def attention_figure(network: DFBNetwork, vanilla: Network, names: list[str]) -> plt.Figure:
     """One image a set; each kind of map has one colour scale over all sets."""
     titles = ("image", "vanilla: predicted class", "DFB: best foreground logit", "DFB: background logit")
-    pictures, found = [], []
-    for name, images in sets.items():
-        _, floats = chosen(images, 1, f"attention {name}")
-        pictures.append(floats[0])
-        found.append([m[0] for m in maps_of(vanilla.model, network.saved, floats.to(network.device))])
-    figure, axes = plt.subplots(len(sets), 4, figsize=(7.6, 1.9 * len(sets)), squeeze=False)
-    for row, name in enumerate(sets):
-        axes[row, 0].imshow(pictures[row].permute(1, 2, 0).numpy())
-        axes[row, 0].set_ylabel(name, fontsize=8)
-        for kind in range(3):
-            values = torch.stack([maps[kind] for maps in found])
-            axes[row, kind + 1].imshow(
-                found[row][kind].numpy(), cmap=HEAT, vmin=float(values.min()), vmax=float(values.max())
-            )
+    figure, axes = plt.subplots(len(names), 4, figsize=(7.6, 1.9 * len(names)), squeeze=False)
+    found = []
+    for name, (axis, *_) in zip(names, axes):
+        image, maps = maps_of(network, vanilla, name)
+        found.append(maps)
+        pictures.show(axis, image)
+        axis.set_ylabel(name, fontsize=8)
+    low, high = torch.stack(found).movedim(1, 0).flatten(1).aminmax(dim=1)
+    for maps, (_, *line) in zip(found, axes):
+        for kind, axis in enumerate(line):
+            axis.imshow(maps[kind].numpy(), cmap=HEAT, vmin=float(low[kind]), vmax=float(high[kind]))
+            pictures.blank(axis)
     for axis, text in zip(axes[0], titles):
         axis.set_title(text, fontsize=8)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
     return figure
 
 
 def masks_figure(images: Any, masks: StoredMasks, count: int = 8) -> plt.Figure:
     """Training images, their pseudo-masks as outlines, and the true ones below where the set has them."""
     rows, floats = chosen(images, count, "masks")
-    layers = [("pseudo-mask", masks.rows(rows).cpu(), ORANGE)]
+    layers = [("pseudo-mask", masks.rows(rows), ORANGE)]
     if isinstance(images, Images) and images.masks is not None:
-        layers.append(("truth", images.masks[rows].cpu(), BLUE))
+        layers.append(("truth", images.masks[rows], BLUE))
     figure, axes = plt.subplots(len(layers), count, figsize=(1.15 * count, 1.25 * len(layers)), squeeze=False)
     for line, (name, outline, colour) in zip(axes, layers):
         line[0].set_ylabel(name, fontsize=8)
         for axis, picture, mask in zip(line, floats, outline):
-            axis.imshow(picture.permute(1, 2, 0).numpy())
-            if mask.any() and not mask.all():
-                axis.contour(mask.float().numpy(), levels=[0.5], colors=[colour], linewidths=1.5)
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
+            pictures.show(axis, picture)
+            pictures.outline(axis, mask, colour, 1.5)
     return figure
 
 
 def scores_figure(scored: Scored, id_name: str) -> plt.Figure:
     """Densities of S_h (logsumexp of the first K logits) and of S_b, ID against each other set (paper, Fig. 4). Neither axis is turned."""
-    scores = score_sets(scored, scored.fit(SHOWN)).raw
-    found = {name: [scores["", line.scorer, name] for line in SHOWN] for name in ("id", *scored.ood)}
-    found[id_name] = found.pop("id")
-    others = list(scored.ood)
-    figure, axes = plt.subplots(len(others), 2, figsize=(7.2, 1.9 * len(others)), squeeze=False, sharex="col")
-    for row, name in enumerate(others):
-        for column, text in enumerate(("S_h: logsumexp of the first K logits", "S_b: background logit")):
-            axis = axes[row, column]
-            both = np.concatenate([found[id_name][column], found[name][column]])
-            bins = np.linspace(*np.quantile(both, [0.002, 0.998]), 50)
-            for label, colour in ((id_name, BLUE), (name, ORANGE)):
-                axis.hist(
-                    found[label][column],
-                    bins,
-                    density=True,
-                    histtype="stepfilled",
-                    alpha=0.55,
-                    color=colour,
-                    label=label,
-                )
+    raw, count = score_sets(scored, scored.fit(SHOWN)).raw, len(scored.ood)
+    figure, axes = plt.subplots(count, 2, figsize=(7.2, 1.9 * count), squeeze=False, sharex="col")
+    for name, pair in zip(scored.ood, axes):
+        for axis, line in zip(pair, SHOWN):
+            inside, outside = (raw["", line.scorer, of] for of in ("id", name))
+            bins = np.linspace(*np.quantile(np.concatenate([inside, outside]), [0.002, 0.998]), 50)
+            for scores, label, colour in ((inside, id_name, BLUE), (outside, name, ORANGE)):
+                look = {"histtype": "stepfilled", "alpha": 0.55, "color": colour, "label": label}
+                axis.hist(scores, bins, density=True, **look)
             axis.set_yticks([])
-            if row == len(others) - 1:
-                axis.set_xlabel(text)
-        axes[row, 0].set_ylabel("density")
-        axes[row, 1].legend(fontsize=7)
+        pair[0].set_ylabel("density")
+        pair[1].legend(fontsize=7)
+    axes[-1, 0].set_xlabel("S_h: logsumexp of the first K logits")
+    axes[-1, 1].set_xlabel("S_b: background logit")
     return figure
 
 
@@ -135,43 +118,36 @@ def training_masks(network: Network, folder: Path) -> plt.Figure:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.figures", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
+    made = commands.parser("dfb.figures", __doc__, flags.add_data_argument, flags.add_device_argument)
+    add_pair_arguments(made, "the stage-1 checkpoint", required=True)
     made.add_argument("--masks", type=Path, metavar="DIR", help="the folder dfb.masks wrote [no figure of masks]")
     made.add_argument("--ood", nargs="+", metavar="SET", help="OOD sets [for shapes: its own four; else required]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the figures")
     flags.add_limit_argument(made)
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
 def main() -> None:
     arguments = parser().parse_args()
-    path, vanilla_path, masks, how = (
-        arguments.checkpoint, arguments.vanilla, arguments.masks, from_arguments(arguments, Inference()),
-    )  # fmt: skip
+    masks, how, out = arguments.masks, from_arguments(arguments, Inference()), arguments.out
     names = ["attention", "scores", *(["masks"] if masks else [])]
-    outputs = [file for name in names for file in figure_files(arguments.out / name)]
-    inputs = [path, vanilla_path, *([masks / "manifest.json"] if masks else [])]
-    with making(outputs, inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
-        network, vanilla = open_pair(path, vanilla_path, how)
+    outputs = [file for name in names for file in figure_files(out / name)]
+    inputs = [arguments.checkpoint, arguments.vanilla, masks and masks / "manifest.json"]
+    with commands.step_of(arguments, outputs, inputs) as step:
+        network, vanilla = open_pair(arguments.checkpoint, arguments.vanilla, how)
         ood = ood_names(arguments.ood, network.id_set)
         made_of = {
             "networks": [weights_digest(one.saved) for one in (network, vanilla)],
-            "data": [(name, network.load(name, limit=how.limit).digest) for name in (network.id_set, *ood)],
+            "data": [(name, images.digest) for name, images in network.test_images(ood).items()],
             "masks": read_masks(masks).digest if masks else None,
         }
         if not step.is_done({"command": "dfb.figures", "version": VERSION} | made_of):
             scored = network.scored(ood, SHOWN.values())
-            sets = {name: scored.images[name] for name in (network.id_set, *ood)}
-            save(attention_figure(network, vanilla, sets), arguments.out / "attention")
-            save(scores_figure(scored, network.id_set), arguments.out / "scores")
+            save(attention_figure(network, vanilla, [network.id_set, *ood]), out / "attention")
+            save(scores_figure(scored, network.id_set), out / "scores")
             if masks:
-                save(training_masks(network, masks), arguments.out / "masks")
-    print(*(arguments.out / f"{name}.png" for name in names), sep="\n")
+                save(training_masks(network, masks), out / "masks")
+    print(*(out / f"{name}.png" for name in names), sep="\n")
 
 
 if __name__ == "__main__":

@@ -48,38 +48,24 @@ class DFBRecipe(TrainRecipe):
     scale_low: float = number(0.5, low=0.1, high=8, why="smallest random scaling of image and mask; DFB")
     scale_high: float = number(2.0, low=0.1, high=8, why="largest random scaling; DFB")
     stage2_init: str = choice(
-        "in21k",
-        ("in21k", "stage1", "scratch"),
-        why="body at the start: the weights stage 1 began with, stage 1 itself, or new ones; dfb.md 4.12",
+        "in21k", ("in21k", "stage1", "scratch"), why="body: weights stage 1 began with, stage 1, new ones; dfb.md 4.12"
     )
-    head_start: str = choice(
-        "zeros", ("zeros", "stage1"), why="head at the start: zeros (BiT's rule), or stage 1's K rows and a zero row"
-    )
+    head_start: str = choice("zeros", ("zeros", "stage1"), why="zeros (BiT's rule), or stage 1's K rows and a zero row")
     body: str = choice(
-        "trained",
-        ("trained", "frozen"),
-        why="frozen: the head alone learns, on the start network's features as they are (batch norm too); an ablation",
+        "trained", ("trained", "frozen"), why="frozen: the head alone learns, batch norm stays too; an ablation"
     )
     pixel_labels: str = choice(
-        "pseudo",
-        ("pseudo", "truth", "foreground"),
-        why="what labels pixels: pseudo-masks; the set's own true masks; no background at all (control)",
+        "pseudo", ("pseudo", "truth", "foreground"), why="pseudo-masks; the set's true ones; no background (control)"
     )
     empty_mask: str = choice(
-        "keep",
-        ("keep", "drop", "whole_image"),
-        why="an image without foreground: all background, left out, or all foreground",
+        "keep", ("keep", "drop", "whole_image"), why="without foreground: all background, left out, all foreground"
     )
     output_stride: int | None = number(
-        None,
-        low=1,
-        why="pixels per location of the feature map, by dilation, weights kept; DFB's code offers 16. none: the network's own",
+        None, low=1, why="pixels per location, by dilation, weights kept; DFB's code offers 16. none: the network's own"
     )
     align_corners: bool = switch(False, why="corner-aligned upsampling, as in DFB's code; breaks the conversion")
     loss_reduction: str = choice(
-        "pixels",
-        ("pixels", "images"),
-        why="mean over the batch's counted pixels, or over each image's first; DFB Eq. 3",
+        "pixels", ("pixels", "images"), why="mean over the batch's counted pixels, or per image first; DFB Eq. 3"
     )
     masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
 
@@ -96,17 +82,8 @@ class DFBRecipe(TrainRecipe):
 
 
 _CIFAR = DFBRecipe(steps=20_000)
-_QUICK = DFBRecipe(
-    epochs=4,
-    lr=0.05,
-    weight_decay=5e-4,
-    warmup_steps=0,
-    schedule="one-cycle",
-    scale_low=0.75,
-    scale_high=1.5,
-    stage2_init="stage1",
-    head_start="stage1",
-)
+_FROM_STAGE1 = DFBRecipe(stage2_init="stage1", head_start="stage1", scale_low=0.75, scale_high=1.5)
+_QUICK = replace(_FROM_STAGE1, epochs=4, lr=0.05, weight_decay=5e-4, warmup_steps=0, schedule="one-cycle")
 PRESETS = {
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
@@ -171,9 +148,8 @@ def dense_network(
     classes, from_weights = stage1.classes, recipe.stage2_init == "in21k"
     if from_weights and weights is None:
         if start["method"] != "pre-trained" or start["start"] == "from scratch":  # others name a network there, no file
-            raise UserError(
-                "stage2_init in21k needs weights, and stage 1 names none it began with; give --weights FILE, or --stage2-init stage1"
-            )
+            lacks = "stage2_init in21k needs weights, and stage 1 names none it began with"
+            raise UserError(f"{lacks}; give --weights FILE, or --stage2-init stage1")
         weights = start["start"]
     outputs, body = classes + DFB.extra_classes, weights if from_weights else None
     with seeded(seed, "initialisation"):
@@ -195,9 +171,8 @@ def other_masks(images: Any, which: str) -> StoredMasks:
         return true_masks(images)
     height, width = images.size_px
     bits = torch.full((len(images), -(-height * width // 8)), 255, dtype=torch.uint8)
-    return StoredMasks(
-        bits, (height, width), {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}}
-    )
+    manifest = {"identity": f"{which} {images.digest}", "recipe": {"pixel_labels": which}, "counts": {}}
+    return StoredMasks(bits, (height, width), manifest)
 
 
 def images_and_masks(given: Given) -> tuple[Any, StoredMasks]:
@@ -219,9 +194,8 @@ def begin(given: Given) -> Training:
     """Images and masks, and a network with one output more than stage 1. Raises UserError for a stage 1 that has it already."""
     stage1, start, weights = given.start, given.start_facts, given.own["weights"]
     if start["extra_classes"]:
-        raise UserError(
-            f"{given.own['checkpoint']} has a background class already; start from the network that made the masks"
-        )
+        said = "has a background class already; start from the network that made the masks"
+        raise UserError(f"{given.own['checkpoint']} {said}")
     images, masks = images_and_masks(given)
     recipe = replace(given.recipe, masks_sha256=masks.digest)
     facts = {

@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float
 from scipy.special import logsumexp
 
 from common.cli.errors import UserError
-from common.cli.recipes import choice, number
+from common.cli.recipes import check, choice, number
 from common.scorers import SCORERS, Scorer, scorer
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, check_features
 from common.scorers.subspaces import ViM
 
 SIGNS = ("plus", "minus", "two_sided")
+BRANCHES = ("auto", "softmax", "logit", "standardised")
 EPS = 1e-6  # S_b at or below it has no useful logarithm
 MOST_OOD = -1e300  # what a score that is not defined is ranked as
 
@@ -54,19 +55,8 @@ def guarded_log(background: Scores, guard: str = "clamp") -> Scores:
     raise UserError(f"log_guard must be one of clamp, softplus, sigmoid, raw, got {guard!r}")
 
 
-def first_k(features: Features) -> Features:
-    """What a foreground scorer sees: the same images with the first K logits."""
-    return replace(features, logits=features.logits[:, :-1])
-
-
-def first_k_head(head: Head) -> Head:
-    return Head(head.weight[:-1], head.bias[:-1])
-
-
 FG_LOGITS = choice("first_k", ("first_k", "all"), why="softmax and logsumexp over K or K+1 logits; dfb.md 4.5")
-VIM_HEAD = choice(
-    "first_k", ("first_k", "all"), why="head rows of ViM's origin u; other scores are not touched; dfb.md 4.6"
-)
+VIM_HEAD = choice("first_k", ("first_k", "all"), why="head rows of ViM's origin u, of no other score; dfb.md 4.6")
 
 
 @dataclass(frozen=True)
@@ -88,22 +78,22 @@ class BackgroundOnly(Scorer):
         return lambda test: -np.abs(background_score(test) - mean) / deviation
 
 
-@dataclass(frozen=True)
-class ForegroundOnly(Scorer):
-    """S_h alone: a scorer on the first K logits and head rows; with fg_logits "all", its softmax or logsumexp runs over K+1."""
+class _OnFirstK:
+    """What a score with a field `foreground` asks for: what that scorer does, and logits for the background."""
 
     foreground: Scorer | str
-    fg_logits: str = FG_LOGITS
-    vim_head: str = VIM_HEAD
+    fg_logits: str
+    vim_head: str
 
     def __post_init__(self) -> None:
         if isinstance(self.foreground, str):
             object.__setattr__(self, "foreground", scorer(self.foreground))
-        super().__post_init__()
-        if self.fg_logits == "all" and type(self.foreground) not in _OVER_ALL:
-            raise UserError(
-                f"fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for {type(self.foreground).__name__}"
-            )
+        check(self)
+        # Another need than logits is ODIN's step: it goes by the first K of them.
+        over_all = type(self.foreground) in _OVER_ALL and self.foreground.needs == ("logits",)
+        if self.fg_logits == "all" and not over_all:
+            defined = "msp, odin without a step, energy and maxlogit"
+            raise UserError(f"fg_logits all is defined for {defined}, not for {self.foreground}")
 
     @property
     def family(self) -> str:
@@ -115,27 +105,42 @@ class ForegroundOnly(Scorer):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*self.foreground.needs, "logits"]))
+        own = () if self.fg_logits == "all" else self.foreground.needs
+        return tuple(dict.fromkeys([*own, "logits"]))
 
     @property
     def train_needs(self) -> tuple[str, ...]:
         return self.foreground.train_needs
 
-    def learn(self, train: Features | None, head: Head | None) -> Score:
+    def learn_foreground(self, train: Features | None, head: Head | None) -> Score:
+        """S_h: the scorer on the first K logits and head rows; with fg_logits "all", its softmax or logsumexp runs over K+1."""
         if self.fg_logits == "all":
             over_all = _OVER_ALL[type(self.foreground)]
             return lambda test: over_all(self.foreground, test.logits.astype(np.float64))
+        first_k = lambda features: replace(features, logits=features.logits[:, :-1])  # noqa: E731
         train = None if train is None else first_k(train)
         if "labels" in self.train_needs:
             check_features(train, ("labels",), None, "training images")  # none of them is background
         # ViM sees the head through its origin alone.
-        all_rows = self.vim_head == "all" and isinstance(self.foreground, ViM)
-        learned = self.foreground.learn(train, head if head is None or all_rows else first_k_head(head))
+        all_rows = head is None or self.vim_head == "all" and isinstance(self.foreground, ViM)
+        learned = self.foreground.learn(train, head if all_rows else Head(head.weight[:-1], head.bias[:-1]))
         return lambda test: np.asarray(learned(first_k(test)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
-class JointScorer(Scorer):
+class ForegroundOnly(_OnFirstK, Scorer):
+    """S_h alone, without the background."""
+
+    foreground: Scorer | str
+    fg_logits: str = FG_LOGITS
+    vim_head: str = VIM_HEAD
+
+    def learn(self, train: Features | None, head: Head | None) -> Score:
+        return self.learn_foreground(train, head)
+
+
+@dataclass(frozen=True)
+class JointScorer(_OnFirstK, Scorer):
     """A foreground score S_h on the first K logits joined with the background score S_b, the last logit (Eq. 7).
 
     Softmax-valued S_h: S = S_h + log S_b. Logit-valued S_h: S = S_h + S_b / T. With sign "minus" the second term is subtracted; with "two_sided" it
@@ -148,17 +153,12 @@ class JointScorer(Scorer):
     sign: str = choice("plus", SIGNS, why="of S_b; plus as printed; dfb.md 4.1")
     log_guard: str = choice("clamp", ("clamp", "softplus", "sigmoid", "raw"), why="log of S_b <= 0; dfb.md 4.2")
     logit_combine: str = choice("bg_over_T", ("bg_over_T", "both_over_T", "none"), why="what T divides; dfb.md 4.3")
-    branch: str = choice(
-        "auto",
-        ("auto", "softmax", "logit", "standardised"),
-        why="of Eq. 7; auto goes by the score's family; dfb.md 4.4",
-    )
+    branch: str = choice("auto", BRANCHES, why="of Eq. 7; auto goes by the score's family; dfb.md 4.4")
     softmax_T: str = choice("none", ("none", "log_over_T"), why="T in the softmax branch; none as printed; dfb.md 5.3")
     fg_logits: str = FG_LOGITS
     vim_head: str = VIM_HEAD
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "foreground", self.alone.foreground)
         super().__post_init__()
         if not self.temperature > 0:
             raise UserError(f"temperature must be > 0, got {self.temperature:g}")
@@ -169,18 +169,6 @@ class JointScorer(Scorer):
         return ForegroundOnly(self.foreground, self.fg_logits, self.vim_head)
 
     @property
-    def family(self) -> str:
-        return self.alone.family
-
-    @property
-    def needs_head(self) -> bool:
-        return self.alone.needs_head
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return self.alone.needs
-
-    @property
     def resolved_branch(self) -> str:
         """The branch of Eq. 7 that is used."""
         family = {"softmax": "softmax", "logit": "logit"}.get(self.family, "standardised")
@@ -189,23 +177,16 @@ class JointScorer(Scorer):
     @property
     def train_needs(self) -> tuple[str, ...]:
         own = self.needs if self.resolved_branch == "standardised" else ("logits",) if self.sign == "two_sided" else ()
-        return tuple(dict.fromkeys([*self.foreground.train_needs, *own]))
+        return tuple(dict.fromkeys([*super().train_needs, *own]))
 
     def learn(self, train: Features | None, head: Head | None) -> Score:
-        s_h = self.alone.learn(train, head)
-        mu = sigma = mu_h = sigma_h = None
-        if self.resolved_branch == "standardised" or self.sign == "two_sided":
+        s_h, standardised = self.learn_foreground(train, head), self.resolved_branch == "standardised"
+        (mu_h, sigma_h), (mu, sigma) = (0.0, 1.0), (None, None)
+        if standardised or self.sign == "two_sided":
             mu, sigma = mean_and_deviation(background_score(train))
-        if self.resolved_branch == "standardised":
+        if standardised:
             mu_h, sigma_h = mean_and_deviation(s_h(train))
-
-        def score(test: Features) -> Scores:
-            foreground, background = s_h(test), background_score(test)
-            if self.resolved_branch == "standardised":
-                foreground = (foreground - mu_h) / sigma_h
-            return self.join(foreground, background, mu, sigma)
-
-        return score
+        return lambda test: self.join((s_h(test) - mu_h) / sigma_h, background_score(test), mu, sigma)
 
     def join(
         self, foreground: Scores, background: Scores, mu: float | None = None, sigma: float | None = None
@@ -215,16 +196,14 @@ class JointScorer(Scorer):
             return foreground - np.abs(background - mu) / (sigma * self.temperature)
         towards = 1.0 if self.sign == "plus" else -1.0
         if self.resolved_branch == "softmax":
-            phi = guarded_log(background, self.log_guard) / (
-                self.temperature if self.softmax_T == "log_over_T" else 1.0
-            )
-            joined = foreground + towards * phi
+            divisor = self.temperature if self.softmax_T == "log_over_T" else 1.0
+            joined = foreground + towards * guarded_log(background, self.log_guard) / divisor
             return np.where(np.isnan(joined), MOST_OOD, joined)
         if self.resolved_branch == "standardised":
             return foreground + towards * (background - mu) / (sigma * self.temperature)
         divisor = 1.0 if self.logit_combine == "none" else self.temperature
-        joined = foreground + towards * background / divisor
-        return joined if self.logit_combine != "both_over_T" else foreground / divisor + towards * background / divisor
+        foreground = foreground / divisor if self.logit_combine == "both_over_T" else foreground
+        return foreground + towards * background / divisor
 
 
 def _probability(T: float, f: np.ndarray) -> Scores:

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from common import data
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import command
 from common.cli.recipes import from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.results.lines import set_title
 from common.results.style import BLACK, figure_files, plt, save
-from common.results.tsne import Group, draw, embed
+from common.results.tsne import Group, side_by_side
 from common.scorers import SCORERS
 from common.scorers.arrays import Head
 from common.scoring.network import Inference, Network
 from common.scoring.sets import Line, Scored, score_sets
+from dfb.evaluate import add_pair_arguments
 
 VERSION = 1  # raised when the same networks and images give another figure
 TRAIN_IMAGES, NEIGHBOURS = 1000, 10
@@ -30,10 +30,8 @@ TRAIN_IMAGES, NEIGHBOURS = 1000, 10
 def images_of(network: Network, ood: str) -> list:
     """At most 1,000 ID training images, `limit` ID test images and half as many OOD images."""
     data.check_ood(ood, network.id_set)
-    limit = network.how.limit
-    wanted = (
-        (network.id_set, "train", TRAIN_IMAGES), (network.id_set, "test", limit), (ood, "test", max(1, limit // 2)),
-    )  # fmt: skip
+    name, limit = network.id_set, network.how.limit
+    wanted = ((name, "train", TRAIN_IMAGES), (name, "test", limit), (ood, "test", max(1, limit // 2)))
     return [network.load(*one) for one in wanted]
 
 
@@ -50,37 +48,31 @@ def knn_auroc(scored: Scored) -> float:
 
 def figure_of(networks: dict[str, Network], images: list[list], ood: str) -> plt.Figure:
     """A panel a network; `images`: of each, what `images_of` gives."""
-    figure = plt.figure(figsize=(9.5, 4.9))
-    axes = figure.subplots(1, 2)
-    for axis, (name, network), of in zip(axes, networks.items(), images):
+    panels = []
+    for (name, network), of in zip(networks.items(), images):
         scored, seed = features_of(network, of, ood), network.facts["seed"]
         groups = [
             Group(f"ID {set_title(network.id_set)}, by class", scored.id.penultimate, "", "o", scored.id.labels),
             Group(f"OOD {set_title(ood)}", scored.ood[ood].penultimate, BLACK, "x"),
         ]
         head = f"{name}, {network.model.name}, seed {seed}; KNN AUROC {100 * knn_auroc(scored):.1f} %"
-        draw(axis, groups, embed(groups), head)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    return figure
+        panels.append((head, groups))
+    return side_by_side(panels)
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dfb.tsne", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument("checkpoint", type=Path, help="a finished checkpoint of dfb.finetune")
-    made.add_argument("--vanilla", type=Path, required=True, metavar="FILE", help="the stage-1 checkpoint")
+    made = commands.parser("dfb.tsne", __doc__, flags.add_data_argument, flags.add_device_argument)
+    add_pair_arguments(made, "the stage-1 checkpoint", required=True)
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is textures")
     made.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N ID and N/2 OOD images [1000]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne-dfb.png and .pdf")
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
 def main() -> None:
     arguments = parser().parse_args()
     paths, ood, out = [arguments.vanilla, arguments.checkpoint], arguments.ood, arguments.out / "t-sne-dfb"
-    with making(figure_files(out), paths, expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, figure_files(out), paths) as step:
         how = from_arguments(arguments, Inference())
         networks = {name: Network.open(path, how) for name, path in zip(("vanilla", "DFB"), paths)}
         images = [images_of(network, ood) for network in networks.values()]

@@ -3,13 +3,11 @@
 python -m lbf.bars runs/*/results.csv --paper lbf/paper/table1.csv --out FIGURES
 """
 
-import argparse
 from pathlib import Path
 
+from common.cli import commands
 from common.cli.errors import UserError, command
-from common.cli.flags import formatter
 from common.cli.recipes import digest
-from common.cli.steps import add_step_arguments, making
 from common.data.specs import title
 from common.results.paper import AVERAGE, Table, join, read_printed
 from common.results.rows import read_rows
@@ -29,12 +27,8 @@ def draw(axis: plt.Axes, table: Table) -> None:
             axis.bar(k + 0.2, cell.mean, 0.38, yerr=cell.std, color=ORANGE, hatch="//", edgecolor="white", label="ours")
     values = [v for _, cell in cells for v in (cell.paper, cell.mean) if v is not None]
     low = max(0, 5 * int(min(values) / 5) - 5)
-    axis.set(
-        ylim=(low, 100),
-        xticks=range(len(cells)),
-        ylabel=f"average AUROC, percent (axis from {low})",
-        title=f"ID {title(table.id_set)}, {table.backbone}",
-    )
+    axis.set(ylim=(low, 100), xticks=range(len(cells)), title=f"ID {title(table.id_set)}, {table.backbone}")
+    axis.set_ylabel(f"average AUROC, percent (axis from {low})")
     axis.set_xticklabels([name for name, _ in cells], rotation=60, ha="right", fontsize=7)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     axis.legend(handles.values(), handles.keys(), fontsize=7, loc="upper left", ncols=2)
@@ -46,16 +40,14 @@ def averages(tables: list[Table]) -> list[Table]:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m lbf.bars", description=__doc__, formatter_class=formatter)
+    made = commands.parser("lbf.bars", __doc__)
     made.add_argument("results", nargs="*", type=Path, help="CSV files of common.evaluate [none: the paper's alone]")
-    made.add_argument(
-        "--paper", nargs="+", type=Path, required=True, metavar="FILE", help="printed tables with AUROC columns"
-    )
+    paper = "printed tables with AUROC columns"
+    made.add_argument("--paper", nargs="+", type=Path, required=True, metavar="FILE", help=paper)
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bars.png and .pdf")
-    add_step_arguments(made)
     arguments = made.parse_args()
-    out, inputs = arguments.out / "bars", [*arguments.results, *arguments.paper]
-    with making(figure_files(out), inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
+    out = arguments.out / "bars"
+    with commands.step_of(arguments, figure_files(out), [*arguments.results, *arguments.paper]) as step:
         rows, printed = read_rows(arguments.results), [read_printed(path) for path in arguments.paper]
         made_of = {"rows": digest(rows), "printed": digest(printed)}
         if not step.is_done({"command": "lbf.bars", "version": VERSION} | made_of):

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest, from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.metrics import auroc
+from common.results import pictures
 from common.results.lines import averaged, base_name, set_title
 from common.results.rows import read_rows
 from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, figure_files, plt, save
@@ -68,19 +68,15 @@ def heat_maps(runs: list[Run], sets: dict[str, Any], each: int = 2) -> plt.Figur
     its ID norms: a scale of its own for each image would hide the drop that the paper claims."""
     id_images = next(iter(sets.values()))
     scales = [float(np.percentile(run.maps(id_images), 99)) for run in runs]
-    chosen = [
-        (name, images.subset(torch.randperm(len(images), generator=generator(0, "heat maps"))[:each]))
-        for name, images in sets.items()
-    ]
-    rows, cols = 1 + len(runs), each * len(chosen)
+    rows, cols = 1 + len(runs), each * len(sets)
     figure, axes = plt.subplots(rows, cols, figsize=(1.05 * cols + 1.6, 1.2 * rows), squeeze=False)
-    for group, (name, images) in enumerate(chosen):
-        block = axes[:, group * each : group * each + len(images)]
+    for group, (name, images) in enumerate(sets.items()):
+        chosen = images.subset(torch.randperm(len(images), generator=generator(0, "heat maps"))[:each])
+        block = axes[:, group * each : group * each + len(chosen)]
         block[0, 0].set_title(name, fontsize=8, loc="left")
-        _draw_set(block, images, runs, scales)
+        _draw_set(block, chosen, runs, scales)
     for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
+        pictures.blank(axis)
         axis.spines[:].set_visible(False)
     for axis, text in zip(axes[:, 0], ["image", *(run.name for run in runs)]):
         axis.set_ylabel(text, fontsize=8)
@@ -92,29 +88,22 @@ def heat_maps(runs: list[Run], sets: dict[str, Any], each: int = 2) -> plt.Figur
 
 def _draw_set(block: np.ndarray, images, runs: list[Run], scales: list[float]) -> None:
     """One set's images in the first row, their local norms below; the true outline of the object where it is known."""
-    pixels, size = images.pixels.cpu().permute(0, 2, 3, 1).numpy(), images.size_px[0]
-    for k, picture in enumerate(pixels):
-        block[0, k].imshow(picture)
+    for axis, picture in zip(block[0], images.pixels):
+        pictures.show(axis, picture)
+    size = images.size_px[0]
+    over_image = {"interpolation": "bilinear", "extent": (-0.5, size - 0.5, size - 0.5, -0.5)}
     for line, (run, scale) in enumerate(zip(runs, scales), 1):
-        for k, map_ in enumerate(run.maps(images)):
-            block[line, k].imshow(
-                map_,
-                cmap=HEAT,
-                vmin=0,
-                vmax=scale,
-                interpolation="bilinear",
-                extent=(-0.5, size - 0.5, size - 0.5, -0.5),
-            )
-            if images.masks is not None and images.masks[k].any():
-                block[line, k].contour(images.masks[k].cpu().numpy(), levels=[0.5], colors="white", linewidths=0.8)
+        for k, norms in enumerate(run.maps(images)):
+            block[line, k].imshow(norms, cmap=HEAT, vmin=0, vmax=scale, **over_image)
+            if images.masks is not None:
+                pictures.outline(block[line, k], images.masks[k], "white", 0.8)
 
 
 def norm_histograms(runs: list[Run], sets: dict[str, Any]) -> tuple[plt.Figure, list[dict[str, Any]]]:
     """Norm of the pooled features, ID against each OOD set, a row a network (LBF Fig. 5), and the numbers in it."""
     id_name, *ood = sets
-    figure, axes = plt.subplots(
-        len(runs), len(ood), figsize=(2.5 * len(ood) + 0.5, 1.9 * len(runs)), squeeze=False, sharex="col"
-    )
+    size = (2.5 * len(ood) + 0.5, 1.9 * len(runs))
+    figure, axes = plt.subplots(len(runs), len(ood), figsize=size, squeeze=False, sharex="col")
     numbers = []
     for line, run in enumerate(runs):
         id_norms = run.pooled_norms(sets[id_name])
@@ -128,9 +117,8 @@ def norm_histograms(runs: list[Run], sets: dict[str, Any]) -> tuple[plt.Figure, 
                 "mean_ood": float(norms.mean()), "ratio": float(norms.mean() / id_norms.mean()), "auroc_of_norm": auroc(id_norms, norms),
             }  # fmt: skip
             numbers.append(row)
-            axis.set_title(
-                f"{name}\nOOD/ID {row['ratio']:.2f}, AUROC of the norm {100 * row['auroc_of_norm']:.1f}", fontsize=8
-            )
+            said = f"OOD/ID {row['ratio']:.2f}, AUROC of the norm {100 * row['auroc_of_norm']:.1f}"
+            axis.set_title(f"{name}\n{said}", fontsize=8)
             axis.set_yticks([])
         axes[line, 0].set_ylabel(f"{run.name}\ndensity", fontsize=8)
     for axis in axes[-1]:
@@ -157,10 +145,9 @@ def training_curves(logs: dict[str, list[dict[str, Any]]]) -> plt.Figure:
     for axis, (label, keys, unit) in zip(axes, panels):
         for (name, lines), colour in zip(logs.items(), CYCLE):
             for (key, said), style in zip(keys.items(), STYLES):
+                epochs = [line["epoch"] + 1 for line in lines]
                 values = [np.nan if line[key] is None else unit * line[key] for line in lines]
-                axis.plot(
-                    [line["epoch"] + 1 for line in lines], values, style, marker=".", color=colour, label=name + said
-                )
+                axis.plot(epochs, values, style, marker=".", color=colour, label=name + said)
         axis.set(xlabel="epoch of fine-tuning", title=label)
         axis.title.set_fontsize(9)
         axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
@@ -171,31 +158,18 @@ def training_curves(logs: dict[str, list[dict[str, Any]]]) -> plt.Figure:
 
 def load_sets(run: Run) -> dict[str, Any]:
     """ID test set first, then the OOD sets the run was scored on, control columns left out."""
-    names = dict.fromkeys(
-        row["ood_set"]
-        for row in read_rows([run.folder / "results.csv"])
-        if averaged(row["ood_set"]) or base_name(row["ood_set"]) == "shapes-backgrounds"
-    )
-    network = run.network
+    scored, network = dict.fromkeys(row["ood_set"] for row in read_rows([run.folder / "results.csv"])), run.network
+    names = [name for name in scored if averaged(name) or base_name(name) == "shapes-backgrounds"]
     return {set_title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m lbf.figures", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="folders of finished, evaluated runs, the pre-trained one first",
-    )
-    made.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for PNG, PDF and the numbers drawn"
-    )
+    made = commands.parser("lbf.figures", __doc__, flags.add_data_argument, flags.add_device_argument)
+    runs = "folders of finished, evaluated runs, the pre-trained one first"
+    made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=runs)
+    out = "folder for PNG, PDF and the numbers drawn"
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help=out)
     flags.add_limit_argument(made, 1000)
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
@@ -213,8 +187,7 @@ def main() -> None:
     folders, out = arguments.runs, arguments.out
     outputs = [*figure_files(out / "heat_maps"), *figure_files(out / "norms"), out / "norms.json"]
     inputs = [folder / name for folder in folders for name in ("checkpoint.pt", "log.jsonl")]
-    inputs.append(folders[0] / "results.csv")
-    with making(outputs, inputs, expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, outputs, [*inputs, folders[0] / "results.csv"]) as step:
         runs = [open_run(folder, from_arguments(arguments, Inference())) for folder in folders]
         if len(ids := {run.network.id_set for run in runs}) > 1:
             raise UserError(f"the runs have different ID sets: {', '.join(sorted(ids))}")

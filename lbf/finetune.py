@@ -26,8 +26,8 @@ from common.training.distributed import over_batch
 from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import TrainRecipe
-from lbf.locations import LOCATIONS, select_locations
-from lbf.loss import background_mask, background_norm_loss, local_norms
+from lbf.locations import LOCATIONS, background_locations, select_locations
+from lbf.loss import background_norm_loss, local_norms
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,19 @@ class LBFRecipe(TrainRecipe):
     epochs: int = number(30, low=1, why="passes over the training set; LBF: 30 on CIFAR, 10 on ImageNet-100")
     lr: float = number(0.1, low=0, why="highest learning rate; LBF: 0.1 on CIFAR, 5e-5 on ImageNet-100")
     weight_decay: float = number(1e-4, low=0, why="L2 on all parameters, batch norm included; LBF")
-    drops: tuple[float, ...] = numbers(
-        (0.5,), low=0, high=1, why="shares of the run after which the rate is divided by 10; LBF: half-way"
-    )
-    delta: float | None = number(
-        None, low=0, why="a location is background where its own class has less probability; LBF Eq. 5. none: 1/K"
-    )
-    mu: float = number(
-        1.0, low=0, why="norm below which nothing is penalised; LBF Eq. 6: 1, 2, 3 on CIFAR-10, CIFAR-100, ImageNet-100"
-    )
+    drops: tuple[float, ...] = numbers((0.5,), low=0, high=1, why="shares of the run where the rate falls tenfold; LBF")
+    delta: float | None = number(None, low=0, why="background has less probability of its own class; Eq. 5. none: 1/K")
+    mu: float = number(1.0, low=0, why="norm from which the penalty grows; LBF Eq. 6: 1, CIFAR-100 2, ImageNet-100 3")
     lam: float = number(1.0, low=0, why="weight of the penalty; LBF Eq. 7. 0 is the control")
     selector: str = choice(
-        "live", ("live", "frozen"), why="whose probabilities select: the network in training, or the pre-trained one"
+        "live", ("live", "frozen"), why="who selects: the network in training, or the pre-trained one"
     )
     reduction: str = choice(
-        "batch",
-        ("batch", "image"),
-        why="mean over all selected locations, or per image first; LBF Eq. 6 read literally is batch",
+        "batch", ("batch", "image"), why="mean over all selected locations (Eq. 6), or per image first"
     )
-    norm: str = choice(
-        "l2",
-        ("l2", "l1"),
-        why="of a location's vector; LBF Eq. 6: L2. l1 is an ablation, divided by the root of the channels",
-    )
+    norm: str = choice("l2", ("l2", "l1"), why="of a vector; LBF Eq. 6: L2. l1 is divided by the root of the channels")
     locations: str = choice(
-        "background", LOCATIONS, why="what is penalised; all but background (LBF Eq. 5) are ablations: docs/lbf.md"
+        "background", LOCATIONS, why="what is penalised; background: LBF Eq. 5; others: docs/lbf.md"
     )
     masks_sha256: str = ""  # identity of the masks: no flag, but part of the run's identity
 
@@ -134,16 +122,10 @@ def selection_numbers(
     }
 
 
-@torch.no_grad()
 def selected_share(model: Classifier, images, delta: float, count: int = 2000) -> float:
     """The share of locations Eq. 5 selects in (at most `count`) training images under the test transform."""
-    device, selected, locations = next(model.parameters()).device, 0, 0
-    labels = images.labels.to(device)
-    for start, pixels in zip(range(0, count, 250), images.batches(250)):
-        feature_map = model.feature_map(pixels.to(device).float() / 255)
-        mask = background_mask(model.local_logits(feature_map), labels[start : start + len(pixels)], delta)
-        selected, locations = selected + int(mask.sum()), locations + mask.numel()
-    return selected / locations
+    masks = [mask.flatten().cpu() for _, _, mask in background_locations(model, images, delta, count=count)]
+    return float(torch.cat(masks).double().mean())
 
 
 def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:

@@ -1,5 +1,7 @@
 """Which locations are penalised: those of Eq. 5, or what an ablation puts in their place."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from common.backbones.classifier import Classifier
 from common.cam import class_map, normalise_map
+from common.scoring.features import batches
 from common.training.distributed import all_rows, share
 from lbf.loss import background_mask
 
@@ -39,6 +42,19 @@ def select_locations(
     if which == "foreground":
         return ~mask
     return share(random_like(all_rows(mask.byte()).bool(), generator)) if which == "random" else mask
+
+
+def background_locations(
+    model: Classifier, images, delta: float, *, batch_size: int = 250, count: int | None = None, progress: bool = False
+) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Bool[Tensor, "batch rows cols"]]]:
+    """Eq. 5 on (the first `count`) images under the test transform, a batch at a time: which rows, their map, and where it selects."""
+    device, rows = next(model.parameters()).device, torch.arange(min(count or len(images), len(images)))
+    for start, pixels in batches(images, batch_size, device, progress, rows):
+        of = slice(start, start + len(pixels))
+        with torch.no_grad():
+            feature_map = model.feature_map(pixels)
+            mask = background_mask(model.local_logits(feature_map), images.labels[of].to(device), delta)
+        yield of, feature_map, mask
 
 
 def true_background(

@@ -8,20 +8,19 @@ background, recall the share of background locations that are selected; a select
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.results.rows import write_csv
 from common.results.tables import markdown
-from common.scoring.features import batches
 from common.scoring.network import Inference, Network
-from lbf.locations import true_background
-from lbf.loss import background_mask, local_norms
+from lbf.locations import background_locations, true_background
+from lbf.loss import local_norms
 
 VERSION = 1  # raised when the same networks and images give other numbers
 
@@ -31,20 +30,18 @@ def measure(network: Network, images, delta: float) -> dict[str, float | None]:
     """Shares in [0, 1] over all locations of `images`, and mean local norms. None where nothing is selected."""
     if images.masks is None:
         raise UserError(f"{images.name} has no foreground masks; only the generated benchmark's truth is known")
-    model, how, device, sums = network.model, network.how, network.device, torch.zeros(8, dtype=torch.float64)
-    for start, pixels in batches(images, how.batch_size, device, not how.quiet):
-        labels, masks = (rows[start : start + len(pixels)] for rows in (images.labels, images.masks))
-        feature_map = model.feature_map(pixels)
-        selected = background_mask(model.local_logits(feature_map), labels.to(device), delta).cpu()
-        truth, norms = true_background(masks.cpu(), *selected.shape[1:]), local_norms(feature_map).cpu()
+    sums, how = (
+        torch.zeros(8, dtype=torch.float64),
+        {"batch_size": network.how.batch_size, "progress": not network.how.quiet},
+    )
+    for of, feature_map, selected in background_locations(network.model, images, delta, **how):
+        selected, norms = selected.cpu(), local_norms(feature_map).cpu()
+        truth = true_background(images.masks[of].cpu(), *selected.shape[1:])
         border = torch.ones_like(selected)
         border[:, 1:-1, 1:-1] = False
-        counts = [selected.sum(), truth.sum(), (selected & truth).sum(), (selected & border).sum(), selected.numel()]
-        sums += torch.tensor(
-            [float(x) for x in (*counts, (norms * truth).sum(), (norms * ~truth).sum(), (~truth).sum())],
-            dtype=torch.float64,
-        )
-    chosen, background, both, border, total, norm_background, norm_object, objects = sums.tolist()
+        shares = (selected, truth, selected & truth, selected & border, torch.ones_like(selected), ~truth)
+        sums += torch.stack([rows.sum().double() for rows in (*shares, norms * truth, norms * ~truth)])
+    chosen, background, both, border, total, objects, norm_background, norm_object = sums.tolist()
     return {
         "selected_share": chosen / total, "base_rate": background / total, "precision": both / chosen if chosen else None,
         "recall": both / background, "border_share": border / chosen if chosen else None,
@@ -57,53 +54,58 @@ def percent(value: float | None) -> str:
 
 
 def table(found: list[dict]) -> str:
-    shares = {"selected_share": "selected", "base_rate": "base rate", "precision": "precision", "recall": "recall", "border_share": "at the border"}  # fmt: skip
-    norms = {"norm_background": "norm on background", "norm_object": "norm on object"}
+    names = ("selected_share", "base_rate", "precision", "recall", "border_share")
+    header = ["network", "selected", "base rate", "precision", "recall", "at the border"]
     body = [
-        [row["run"], *(percent(row[name]) for name in shares), *(f"{row[name]:.2f}" for name in norms)] for row in found
+        [
+            row["run"],
+            *(percent(row[name]) for name in names),
+            f"{row['norm_background']:.2f}",
+            f"{row['norm_object']:.2f}",
+        ]
+        for row in found
     ]
-    return markdown(["network", *shares.values(), *norms.values()], body)
+    return markdown([*header, "norm on background", "norm on object"], body)
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m lbf.selection", description=__doc__, formatter_class=flags.formatter)
-    made.add_argument(
-        "checkpoints", nargs="+", type=Path, help="finished checkpoints trained on the generated benchmark"
-    )
-    made.add_argument(
-        "--split", choices=("train", "test"), default="test", help="whose images, under the test transform [test]"
-    )
+    made = commands.parser("lbf.selection", __doc__, flags.add_data_argument, flags.add_device_argument)
+    made.add_argument("checkpoints", nargs="+", type=Path, help="finished checkpoints of the generated benchmark")
+    split = "whose images, under the test transform [test]"
+    made.add_argument("--split", choices=("train", "test"), default="test", help=split)
     made.add_argument("--delta", type=float, help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, metavar="N", help="at most N images [all]")
     made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV there too")
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
 def main() -> None:
     arguments = parser().parse_args()
-    paths, split, out, given = arguments.checkpoints, arguments.split, arguments.out, arguments.delta
-    how = from_arguments(arguments, Inference())
-    with making([out] if out else [], paths, expect=arguments.expect, wait_s=arguments.wait) as step:
-        networks = [Network.open(path, how) for path in paths]
-        sets = [network.load(network.id_set, split, how.limit) for network in networks]
-        deltas = [1 / network.model.classes if given is None else given for network in networks]
-        facts = [
-            {"run": path.parent.name, "split": split, "delta": delta, "images": len(images)}
-            for path, delta, images in zip(paths, deltas, sets)
-        ]
-        digests = [(weights_digest(network.saved), images.digest) for network, images in zip(networks, sets)]
-        identity = {"command": "lbf.selection", "version": VERSION, "networks": digests, "facts": facts}
-        if step.is_done(identity):
+    paths, split, out = arguments.checkpoints, arguments.split, arguments.out
+    how, sets = from_arguments(arguments, Inference()), {}
+
+    def opened(path: Path) -> tuple[Network, Any, dict[str, Any]]:
+        """A network, its images (which several may share), and what its row begins with. No two networks are held at once."""
+        network = Network.open(path, how)
+        asked = (network.id_set, network.transform)
+        if asked not in sets:
+            sets[asked] = network.load(network.id_set, split, how.limit)
+        delta = 1 / network.model.classes if arguments.delta is None else arguments.delta
+        row = {"run": path.parent.name, "split": split, "delta": delta, "images": len(sets[asked])}
+        return network, sets[asked], row
+
+    def identity(path: Path) -> tuple[str, str, dict[str, Any]]:
+        network, images, row = opened(path)
+        return weights_digest(network.saved), images.digest, row
+
+    with commands.step_of(arguments, [out] if out else [], paths) as step:
+        if step.is_done({"command": "lbf.selection", "version": VERSION, "networks": list(map(identity, paths))}):
             return
-        found = [row | measure(*one, row["delta"]) for *one, row in zip(networks, sets, facts)]
+        found = [row | measure(network, images, row["delta"]) for network, images, row in map(opened, paths)]
         if out:
             write_csv(out, found)
-        step.say(
-            f"Locations selected by LBF Eq. 5 (p < {deltas[0]:g}) against the true background; percent, {len(sets[0])} {split} images\n"
-        )
+        head = "Locations selected by LBF Eq. 5 (p < {delta:g}) against the true background; percent, {images} {split} images\n"
+        step.say(head.format(**found[0]))
         step.say(table(found))
 
 

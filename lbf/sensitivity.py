@@ -5,18 +5,16 @@
 Reads which values a run used from its rows' recipe; writes OUT.png, OUT.pdf and OUT.md.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from common.cli import flags
+from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
-from common.cli.steps import add_step_arguments, making
 from common.results.lines import averaged
 from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
@@ -60,14 +58,8 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
         for row, names in enumerate((scorers, ["ID accuracy"])):
             panel = panels[row, column]
             for scorer, colour, style in zip(names, (BLUE, ORANGE, BLACK), ("o-", "s--", "^:")):
-                panel.plot(
-                    at,
-                    [100 * np.mean(found[name, value][scorer]) for value in at],
-                    style,
-                    color=colour,
-                    label=scorer,
-                    markersize=4,
-                )
+                means = [100 * np.mean(found[name, value][scorer]) for value in at]
+                panel.plot(at, means, style, color=colour, label=scorer, markersize=4)
             panel.axvline(default[name], color=BLACK, linewidth=0.8, linestyle=":")
             if name == "delta":
                 panel.set_xscale("log")
@@ -79,33 +71,24 @@ def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], 
 
 
 def table(found: dict[Point, dict[str, list[float]]], default: dict[str, float], scorers: list[str]) -> str:
-    header = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"]
-    lines = [[name, f"{value:g}" + (" (default)" if value == default[name] else ""), *(seeds_mean(numbers[what]) for what in (*scorers, "ID accuracy"))]
-             for (name, value), numbers in sorted(found.items(), key=lambda item: (list(AXES).index(item[0][0]), item[0][1]))]  # fmt: skip
-    return (
-        "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported.\n\n"
-        + markdown(header, lines)
-    )
+    said = "Mean over OOD sets, percent; one parameter at a time. Not for choosing: these are the OOD sets that are reported."
+    header, lines = ["parameter", "value", *(f"{name} AUROC" for name in scorers), "ID accuracy"], []
+    for name, value in sorted(found, key=lambda point: (list(AXES).index(point[0]), point[1])):
+        means = [seeds_mean(found[name, value][what]) for what in (*scorers, "ID accuracy")]
+        lines.append([name, f"{value:g}" + (" (default)" if value == default[name] else ""), *means])
+    return f"{said}\n\n{markdown(header, lines)}"
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
-        prog="python -m lbf.sensitivity", description=__doc__, formatter_class=flags.formatter
-    )
-    made.add_argument(
-        "results",
-        nargs="+",
-        type=Path,
-        help="CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda",
-    )
-    made.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="name of the figure and the table, without suffix"
-    )
-    add_step_arguments(made)
+    made = commands.parser("lbf.sensitivity", __doc__)
+    files = "CSV files of common.evaluate, of networks that differ in one of delta, mu, lambda"
+    made.add_argument("results", nargs="+", type=Path, help=files)
+    path = "name of the figure and the table, without suffix"
+    made.add_argument("--out", type=Path, required=True, metavar="PATH", help=path)
     arguments = made.parse_args()
     out, results = arguments.out, arguments.results
     outputs = [*figure_files(out), out.with_suffix(".md")]
-    with making(outputs, results, expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, outputs, results) as step:
         rows = read_rows(results)
         if step.is_done({"command": "lbf.sensitivity", "version": VERSION, "rows": digest(rows)}):
             return

@@ -7,6 +7,7 @@ are shorter than local ones, which alone can part them. The numbers in the title
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +16,31 @@ import torch
 
 from common import data
 from common.checkpoint import weights_digest
-from common.cli import flags
+from common.cli import commands, flags
 from common.cli.errors import command
 from common.cli.files import write_json
 from common.cli.recipes import from_arguments
-from common.cli.steps import add_step_arguments, making
 from common.results.lines import set_title
 from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
-from common.results.tsne import Group, draw, embed, nearest, unit
-from common.scoring.features import batches
+from common.results.tsne import Group, nearest, side_by_side, unit
 from common.scoring.network import Inference, Network
 from common.training.seeds import generator
-from lbf.loss import background_mask
+from lbf.locations import background_locations
 
 VERSION = 1  # raised when the same network and images give another figure
 POINTS = 500  # of each group, so that a picture takes seconds
 
 
-@torch.no_grad()
-def vectors_of(network: Network, images, delta: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not. Without `delta` the last two are empty."""
-    model, device, pooled, chosen, others = network.model, network.device, [], [], []
-    for start, pixels in batches(images, network.how.batch_size, device, not network.how.quiet):
-        feature_map = model.feature_map(pixels)
-        pooled.append(model.pool(feature_map).cpu())
-        if delta is not None:
-            labels = images.labels[start : start + len(pixels)].to(device)
-            mask = background_mask(model.local_logits(feature_map), labels, delta)
-            local = feature_map.permute(0, 2, 3, 1)
-            chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
-    join = lambda parts: torch.cat(parts) if parts else torch.empty(0, model.channels)  # noqa: E731
-    drawn = (draw_rows(join(parts), name).numpy() for parts, name in ((chosen, "selected"), (others, "others")))
-    return join(pooled).numpy(), *drawn
+def vectors_of(network: Network, images, delta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pooled vectors, and a seeded draw of the local ones: selected by Eq. 5, and not."""
+    pooled, chosen, others = [], [], []
+    how = {"batch_size": network.how.batch_size, "progress": not network.how.quiet}
+    for _, feature_map, mask in background_locations(network.model, images, delta, **how):
+        local = feature_map.permute(0, 2, 3, 1)
+        pooled.append(network.model.pool(feature_map).cpu())
+        chosen.append(local[mask].cpu()), others.append(local[~mask].cpu())
+    drawn = (draw_rows(torch.cat(parts), use).numpy() for parts, use in ((chosen, "selected"), (others, "others")))
+    return torch.cat(pooled).numpy(), *drawn
 
 
 def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor:
@@ -56,37 +50,36 @@ def draw_rows(rows: torch.Tensor, use: str, count: int = POINTS) -> torch.Tensor
 def figure_of(network: Network, id_images, ood_images, ood_set: str, delta: float) -> tuple[plt.Figure, dict[str, Any]]:
     """Two panels, and for each the share of OOD vectors' ten nearest neighbours that are background locations and not pooled ID vectors."""
     pooled, selected, others = vectors_of(network, id_images, delta)
-    ood, _, _ = vectors_of(network, ood_images, None)
+    ood = network.features(ood_images).penultimate
     groups = [
-        Group(f"ID {set_title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()), Group("local, selected by Eq. 5", selected, ORANGE, "^"),
-        Group("local, others", others, PINK, "v"), Group(f"OOD {set_title(ood_set)}", ood, BLACK, "x"),
-    ]  # fmt: skip
+        Group(f"ID {set_title(network.id_set)}, by class", pooled, "", "o", id_images.labels.cpu().numpy()),
+        Group("local, selected by Eq. 5", selected, ORANGE, "^"),
+        Group("local, others", others, PINK, "v"),
+        Group(f"OOD {set_title(ood_set)}", ood, BLACK, "x"),
+    ]
     groups = [group for group in groups if len(group.vectors)]
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.9))
     numbers: dict[str, Any] = {"n": {group.name: len(group.vectors) for group in groups}, "delta": delta}
-    for axis, said, change in ((axes[0], "as they are", lambda v: v), (axes[1], "scaled to length 1", unit)):
-        changed = [Group(g.name, change(g.vectors), g.colour, g.marker, g.shades) for g in groups]
+    panels = []
+    for said, change in (("as they are", lambda v: v), ("scaled to length 1", unit)):
+        local = {"selected": selected, "others": others}
         shares = {
-            "selected": nearest(change(ood), change(selected), change(pooled)) if len(selected) else None,
-            "others": nearest(change(ood), change(others), change(pooled)) if len(others) else None,
+            name: nearest(change(ood), change(vectors), change(pooled)) if len(vectors) else None
+            for name, vectors in local.items()
         }
         numbers[said] = {f"ood_neighbours_{name}_not_pooled_id": share for name, share in shares.items()}
         percent = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items() if share is not None)
-        draw(axis, changed, embed(changed), f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    return figure, numbers
+        head = f"{said}\nneighbours of OOD that are local, not pooled ID: {percent}"
+        panels.append((head, [replace(group, vectors=change(group.vectors)) for group in groups]))
+    return side_by_side(panels), numbers
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m lbf.tsne", description=__doc__, formatter_class=flags.formatter)
+    made = commands.parser("lbf.tsne", __doc__, flags.add_data_argument, flags.add_device_argument)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
     made.add_argument("--delta", type=float, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
     made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
-    flags.add_data_argument(made)
-    flags.add_device_argument(made)
-    add_step_arguments(made)
     return made
 
 
@@ -94,7 +87,7 @@ def main() -> None:
     arguments = parser().parse_args()
     ood, delta, out = arguments.ood, arguments.delta, arguments.out / "t-sne"
     outputs = [*figure_files(out), out.with_suffix(".json")]
-    with making(outputs, [arguments.checkpoint], expect=arguments.expect, wait_s=arguments.wait) as step:
+    with commands.step_of(arguments, outputs, [arguments.checkpoint]) as step:
         network = Network.open(arguments.checkpoint, from_arguments(arguments, Inference()))
         model, facts = network.model, network.facts
         data.check_ood(ood, network.id_set)

@@ -4,8 +4,12 @@ import sys
 from typing import NamedTuple
 
 import pytest
+import torch
 
+from common.backbones import build
+from common.checkpoint import save
 from common.cli.errors import command
+from common.data import shapes
 
 
 class Said(NamedTuple):
@@ -40,3 +44,17 @@ def started_as(monkeypatch):
             monkeypatch.setenv(name, str(value))
 
     return set_environment
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """finished(name, outputs, **facts) -> path of a finished checkpoint of a small network of `shapes`, not trained"""
+
+    def make(name, outputs=8, **facts):
+        torch.manual_seed(0)
+        known = {"method": "m", "id_set": "shapes", "classes": list(shapes.CLASSES), "seed": 0, "limit": 64}
+        known |= {"transform": {"size_px": 48, "rule": "none"}, "train_data_sha256": "x", "start": "from scratch"}
+        save(tmp_path / name, build("resnet8", outputs, image_size=48), recipe={"epochs": 1}, **known | facts)
+        return tmp_path / name
+
+    return make

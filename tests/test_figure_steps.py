@@ -25,8 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def typed(typed, monkeypatch, tmp_path):
     """typed(module, words), in a folder of its own, and without the seconds of a t-SNE and a whole scan"""
     monkeypatch.chdir(tmp_path)
-    for module in (lbf_tsne, dfb_tsne):
-        monkeypatch.setattr(module, "embed", lambda groups: [group.vectors[:, :2] for group in groups])
+    monkeypatch.setattr("common.results.tsne.embed", lambda groups: [group.vectors[:, :2] for group in groups])
     monkeypatch.setattr(temperature, "T_GRID", (1.0, 2.5))
 
     def run(module, words):

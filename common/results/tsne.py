@@ -68,6 +68,15 @@ def draw(axis: plt.Axes, groups: list[Group], points: list[np.ndarray], title: s
     axis.grid(False)
 
 
+def side_by_side(panels: list[tuple[str, list[Group]]]) -> plt.Figure:
+    """A t-SNE of its own for each (title, groups), and one legend below them."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(9.5, 4.9))
+    for axis, (title, groups) in zip(axes, panels, strict=True):
+        draw(axis, groups, embed(groups), title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
 def unit(vectors: Float[np.ndarray, "vectors channels"]) -> Float[np.ndarray, "vectors channels"]:
     """Each vector scaled to length 1; zero stays zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -82,6 +82,10 @@ class Network:
                 self._test[name] = images
         return {name: self._test[name] for name in names}
 
+    def share_images(self, other: "Network") -> None:
+        """Take the test sets that `other`, which has the same transform, has read or will read, and give it one's own."""
+        self._test = other._test
+
     def identity(self, ood: Iterable[str], lines: Iterable[Line], repeats: int) -> dict[str, Any]:
         """What decides the rows of this network, as plain values (common.cli.steps). Reads the sets; raises UserError for data that is missing."""
         return {

@@ -119,7 +119,12 @@ def look_up(
     if method.from_checkpoint:
         network, facts = checkpoint.load_finished(own["checkpoint"])
         id_set, transform = facts["id_set"], transform_from_facts(facts)
-        name = name or id_set.split(":")[0]
+        known, derived = ", ".join(method.presets), id_set.split(":")[0]
+        if name is None and derived not in method.presets:
+            raise UserError(
+                f"{own['checkpoint']} is of {id_set}, which has no preset of its own; give --preset: {known}"
+            )
+        name = name or derived
         recipe = pick(method.presets, name)
         run = replace(run, limit=run.limit or facts["limit"])  # the same images, unless told otherwise
     else:

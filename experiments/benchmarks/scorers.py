@@ -25,8 +25,9 @@ from common.backbones import BACKBONES, build, spec
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError, command
 from common.data.images import Images
-from common.scorers import ALL, SCORERS, Features, Head, Scorer
+from common.scorers import ALL, SCORERS, Head, Scorer
 from common.scoring.features import extract
+from common.scoring.sets import Line, Scored, Scores, score_sets
 
 BATCH = 250
 
@@ -85,27 +86,26 @@ def spread_predictions(model: Classifier, train: Images, device: torch.device) -
 
 
 def one_pass(world: World, names: Sequence[str]) -> dict[str, float]:
-    """Seconds of the forward passes, and of each score from their arrays, fit included."""
+    """Seconds of the forward passes, and of each score from their arrays as commands compute it: fit, scores, metrics."""
     scorers = {name: SCORERS[name] for name in names}
     if "knn" in scorers:  # k may not exceed the training images of a small run
         scorers["knn"] = replace(scorers["knn"], k=min(50, len(world.train)))
     train_needs = sorted({need for scorer in scorers.values() for need in scorer.train_needs})
     needs = sorted({need for scorer in scorers.values() for need in scorer.needs})
 
-    def look() -> tuple[Features | None, list[Features]]:
+    def look() -> Scored:
         get = partial(extract, world.model, batch_size=BATCH, device=world.device, progress=False)
-        return get(world.train, train_needs) if train_needs else None, [get(images, needs) for images in world.tests]
+        train = get(world.train, train_needs) if train_needs else None
+        inside, *outside = (get(images, needs) for images in world.tests)
+        return Scored(train, Head.of(world.model), inside, {f"set {k}": found for k, found in enumerate(outside)})
 
-    def score_all(scorer: Scorer) -> None:
-        score = scorer.fit(train, head)
-        for features in tests:
-            score(features)
+    def score(line: Line, scorer: Scorer) -> Scores:
+        return score_sets(scored, scored.fit({line: scorer}))
 
-    settle, head = synchroniser(world.device), Head.of(world.model)
-    forward, (train, tests) = timed(look, settle)
-    return {"forward": forward} | {
-        name: timed(partial(score_all, scorer), settle)[0] for name, scorer in scorers.items()
-    }
+    settle = synchroniser(world.device)
+    forward, scored = timed(look, settle)
+    lines = {name: partial(score, Line("", name, repr(scorer)), scorer) for name, scorer in scorers.items()}
+    return {"forward": forward} | {name: timed(one, settle)[0] for name, one in lines.items()}
 
 
 def ours(setting: Setting) -> Callable[[], dict[str, dict[str, float]]]:

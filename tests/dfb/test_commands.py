@@ -16,7 +16,8 @@ from common import evaluate as common_evaluate
 from common import pretrain
 from common.checkpoint import load, save
 from common.results.rows import read_rows
-from dfb import evaluate, figures, finetune, masks, temperature, tsne
+from common.scoring import sets
+from dfb import evaluate, figures, finetune, masks, temperature
 
 FEW = ("--limit", 64, "--quiet", "--device", "cpu")
 
@@ -319,12 +320,83 @@ def test_evaluate_takes_the_words_all_and_papers_and_refuses_few_redraws(runs, t
     words = (evaluate, runs / "dfb/checkpoint.pt", "--ood", "shapes-noise", "--out", tmp_path / "r.csv", *FEW)
     code, _, err = typed(*words, "--bootstrap", 99)
     assert code == 2 and err == "error: bootstrap must be 0 or >= 100, got 99\n" and not (tmp_path / "r.csv").exists()
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr("common.scoring.sets.PAPER_SCORERS", ("msp", "klm"))
-    code, _, err = typed(*words, "--scorers", "papers")
-    monkey.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sets.GROUPS, "papers", ("msp", "klm"))
+        code, _, err = typed(*words, "--scorers", "papers")
     rows = list(csv.DictReader((tmp_path / "r.csv").open()))
     assert code == 0 and {row["scorer"] for row in rows if row["method"] == "DFB -"} == {"msp", "klm"}, err
+
+
+@pytest.mark.parametrize("module", [evaluate, temperature])
+def test_a_score_of_a_group_that_cannot_be_joined_or_fitted_is_named_and_the_rest_is_written(
+    runs, typed, tmp_path, monkeypatch, module
+):
+    monkeypatch.setitem(sets.GROUPS, "papers", ("msp", "klm", "vim:D=999"))
+    pair = (module, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--ood", "shapes-noise", *FEW)
+    to = ("--out", tmp_path / "r.csv" if module is evaluate else tmp_path)
+    out = {}
+    for flag in ("first_k", "all"):
+        code, out[flag], err = typed(*pair, *to, "--scorers", "papers", "--fg-logits", flag)
+        assert code == 0, err
+    lines = {flag: [line for line in said.splitlines() if line.startswith("left out: ")] for flag, said in out.items()}
+    assert {line.split(" (")[0] for line in lines["first_k"]} >= {
+        "left out: vanilla vim:D=999",
+        "left out: DFB + vim:D=999",
+    }
+    assert not any("klm" in line or "msp" in line for line in lines["first_k"])
+    (klm,) = (line for line in lines["all"] if line.startswith("left out: DFB - klm"))
+    assert "(fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for KLM" in klm
+    assert not any("vanilla klm" in line or " msp " in line for line in lines["all"])
+    rows = list(csv.DictReader((tmp_path / ("r.csv" if module is evaluate else "temperature.csv")).open()))
+    assert {row["scorer"] for row in rows} - {"+", "-", "two-sided"} == (
+        {"msp", "klm"} if module is evaluate else {"msp"}
+    )
+    code, _, err = typed(*pair, *to, "--scorers", "msp", "klm", "--fg-logits", "all")
+    assert code == 2 and err.startswith("error: fg_logits all is defined"), (
+        "what was asked for by name may not be missing"
+    )
+
+
+def test_the_vanilla_network_sees_images_as_it_was_trained_to(typed, tmp_path):
+    """Masks and dense training at 24 pixels after a stage 1 at 40: vanilla rows are those of the vanilla network by itself."""
+    vanilla, network = tmp_path / "pre/checkpoint.pt", tmp_path / "dfb/checkpoint.pt"
+    train = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
+    typed(pretrain, "shapes", "--image-size", 40, "--limit", 64, "--out", vanilla.parent, *train)
+    typed(masks, vanilla, "--image-size", 24, "--out", tmp_path / "m", "--quiet", "--device", "cpu")
+    typed(finetune, vanilla, "--masks", tmp_path / "m", "--out", network.parent, *train)
+    words = ("--ood", "shapes-noise", "--scorers", "energy", *FEW)
+    typed(common_evaluate, vanilla, "--out", tmp_path / "alone.csv", *words)
+    code, _, err = typed(evaluate, network, "--vanilla", vanilla, "--out", tmp_path / "both.csv", *words)
+    assert code == 0, err
+    (alone,), both = (list(csv.DictReader((tmp_path / name).open())) for name in ("alone.csv", "both.csv"))
+    (beside,) = (row for row in both if row["method"] == "vanilla")
+    same = ("auroc", "fpr95", "id_accuracy", "id_data_sha256", "ood_data_sha256", "checkpoint_sha256")
+    assert [beside[name] for name in same] == [alone[name] for name in same]
+    assert {row["id_data_sha256"] for row in both} > {alone["id_data_sha256"]}, "the DFB network's are of 24 pixels"
+    code, _, err = typed(figures, network, "--vanilla", vanilla, "--ood", "shapes-noise", "--out", tmp_path / "f", *FEW)
+    assert code == 0 and (tmp_path / "f/attention.png").exists(), err
+
+
+def test_precision_and_limit_reach_the_rows_of_both_networks(runs, typed, tmp_path):
+    pair = (evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--ood", "shapes-noise")
+    words = (
+        "--scorers",
+        "energy",
+        "--precision",
+        "bf16",
+        "--limit",
+        40,
+        "--bootstrap",
+        100,
+        "--quiet",
+        "--device",
+        "cpu",
+    )
+    code, _, err = typed(*pair, *words, "--out", tmp_path / "r.csv")
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert code == 0 and {row["method"] for row in rows} >= {"vanilla", "DFB +"}, err
+    assert {(row["precision"], row["n_id"], row["n_ood"]) for row in rows} == {("bf16", "40", "40")}
+    assert all(float(row["fpr95_low"]) <= float(row["fpr95"]) <= float(row["fpr95_high"]) for row in rows)
 
 
 def test_temperature_scans_what_it_says_and_offers_no_flag_without_effect(runs, typed, tmp_path):
@@ -345,9 +417,3 @@ def test_temperature_scans_what_it_says_and_offers_no_flag_without_effect(runs, 
     for flag in (["--bootstrap", 100], ["--save-scores", "s.npz"], ["--temperature", 2]):
         code, _, err = typed(*words, *flag)
         assert code == 2 and "unrecognized arguments" in err
-
-
-def test_t_sne_says_the_distance_score_of_both_networks(runs, typed, tmp_path):
-    words = (tsne, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--ood", "shapes-noise")
-    code, out, err = typed(*words, "--limit", 64, "--out", tmp_path, "--quiet", "--device", "cpu")
-    assert code == 0 and (tmp_path / "t-sne-dfb.png").is_file(), err

@@ -183,5 +183,10 @@ def test_bad_input_is_refused():
         UserError, match="fg_logits all is defined for msp, odin without a step, energy and maxlogit, not for KNN"
     ):
         JointScorer("knn", fg_logits="all")
+    with pytest.raises(UserError, match=r"fg_logits all is defined .*, not for ODIN\(T=1000.0, eps=0.0014\)"):
+        JointScorer("odin:T=1000,eps=0.0014", fg_logits="all")
+    assert JointScorer("odin:T=2,eps=0", fg_logits="all", temperature=1e9, branch="logit").fit()(TEST)[
+        1
+    ] == pytest.approx(np.exp(0.5) / np.exp([0.5, 0.25, 0, 3]).sum(), abs=1e-6)
     with pytest.raises(UserError, match="JointScorer needs features of in-distribution training images: logits"):
         JointScorer("msp", sign="two_sided").fit(None, None)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from common.cli.errors import UserError
-from common.results.tsne import Group, embed, nearest, unit
+from common.results import tsne
+from common.results.tsne import Group, embed, nearest, side_by_side, unit
 
 RNG = np.random.default_rng(0)
 
@@ -29,3 +30,17 @@ def test_an_embedding_keeps_the_groups_and_their_order_and_needs_enough_vectors(
     assert all(np.array_equal(a, b) for a, b in zip(points, embed(groups)))
     with pytest.raises(UserError, match="at least 92 vectors, got 60"):
         embed(groups[:1])
+
+
+def test_panels_stand_side_by_side_each_embedded_by_itself_under_one_legend(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        tsne, "embed", lambda groups: seen.append(len(groups)) or [group.vectors[:, :2] for group in groups]
+    )
+    near, far = Group("near", cloud(0, 5), "k"), Group("far", cloud(9, 3), "r", "x")
+    figure = side_by_side([("one", [near]), ("both", [near, far])])
+    assert [axis.get_title() for axis in figure.axes] == ["one", "both"] and seen == [1, 2]
+    points = [[group.get_offsets().tolist() for group in axis.collections] for axis in figure.axes]
+    assert points == [[near.vectors[:, :2].tolist()], [near.vectors[:, :2].tolist(), far.vectors[:, :2].tolist()]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["near (5)"]

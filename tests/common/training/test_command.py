@@ -10,6 +10,7 @@ from common import pretrain
 from common.checkpoint import load, load_training, read_facts, weights_digest
 from common.training import command as training
 from common.training import engine
+from dfb import finetune as dfb_finetune
 from lbf import finetune
 
 SMALL = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu")
@@ -212,3 +213,13 @@ def test_a_missing_start_network_is_waited_for_where_a_line_is_to_make_it(typed,
     code, _, err = typed(*words, "--expect", f"{tmp_path / 'pre/checkpoint.pt'}=0123", "--wait", 0.1)
     assert code == 2 and "is not there as this line expects it (key 0123), and nobody is making it" in err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", [finetune, dfb_finetune])
+def test_where_the_data_set_has_no_preset_the_flag_is_asked_for(typed, finished, tmp_path, module):
+    start = finished("c.pt", 3, id_set="folder:/my/pictures", classes=["a", "b", "c"])
+    code, _, err = typed(module, start, "--out", tmp_path / "run")
+    assert code == 2 and err.startswith(
+        f"error: {start} is of folder:/my/pictures, which has no preset of its own; give --preset: "
+    )
+    assert "shapes" in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
