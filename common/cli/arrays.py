@@ -22,6 +22,8 @@ def read_npz(path: Path, what: str = "an .npz of plain arrays") -> dict[str, np.
     try:
         with zipfile.ZipFile(path) as archive:
             names = [member.filename for member in archive.infolist()]
+            if odd := [name for name in names if not name.isprintable()]:
+                raise UserError(f"{path}: the name of a member is damaged: {ascii(odd[0])[:80]}")
             if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
                 raise UserError(f"{path} holds {twice[0]} {names.count(twice[0])} times; expected one array a name")
             return {

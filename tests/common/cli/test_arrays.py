@@ -59,7 +59,7 @@ def test_a_changed_bit_or_a_lost_end_is_refused_or_changes_nothing(tmp_path, sav
         try:
             assert same(read_npz(path)), k
         except UserError as error:
-            assert str(error).startswith(f"{path} ") or f"{path}: member" in str(error)
+            assert str(error).startswith((f"{path} ", f"{path}: "))
             assert "\n" not in str(error) and len(str(error)) < len(str(path)) + 300
             refused += 1
     assert refused > 200  # the rest fell on dates and the like
@@ -104,6 +104,10 @@ def test_two_members_of_one_name_and_a_member_that_is_no_array_are_named(tmp_pat
     with zipfile.ZipFile(written(path), "a") as archive:
         archive.writestr("notes.txt", "hello")
     with pytest.raises(UserError, match=r"a\.npz: member notes\.txt is no array"):
+        read_npz(path)
+    with zipfile.ZipFile(written(path), "a") as archive:
+        archive.writestr("a\nb.npy", "hello")
+    with pytest.raises(UserError, match=r"a\.npz: the name of a member is damaged: 'a\\nb\.npy'"):
         read_npz(path)
     with pytest.raises(UserError, match=r"a\.npz: member labels\.npy is damaged: the magic string is not correct"):
         read_npz(rewritten(written(path), lambda name, content: b"abcdefgh" if name == "labels.npy" else content))
