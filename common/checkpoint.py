@@ -249,7 +249,13 @@ def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     model, facts = load(path)
     if not facts["finished"]:
         raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
-    return model, check_facts(facts, path)
+    facts = check_facts(facts, path)
+    said = len(facts["classes"]) + facts["extra_classes"]
+    if said != model.classes:
+        raise UserError(
+            f"{path} names {len(facts['classes'])} classes and {facts['extra_classes']} more outputs; its network has {model.classes}"
+        )
+    return model, facts
 
 
 def load_training(path: Path | str) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, model):
 
 
 WHOLE = {
-    "method": "LBF", "id_set": "shapes", "classes": ["a", "b"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
+    "method": "LBF", "id_set": "shapes", "classes": ["a", "b", "c", "d"], "transform": {"size_px": 48}, "seed": 0, "train_data_sha256": "d" * 64,
 }  # fmt: skip
 
 
@@ -123,6 +123,14 @@ def test_facts_that_came_later_have_defaults_and_the_file_is_left_as_it_is(tmp_p
     assert facts.keys() == FACTS.keys() | {"own", "recipe", "finished"} and facts["own"] == "kept"
     assert (facts["limit"], facts["extra_classes"], facts["start"]) == (None, 0, "")
     assert "limit" not in load(tmp_path / "c.pt")[1]
+
+
+def test_class_names_that_are_not_as_many_as_the_networks_outputs_are_refused(tmp_path, model):
+    save(tmp_path / "c.pt", model, recipe={}, **WHOLE | {"classes": ["a", "b", "c"], "extra_classes": 1})
+    assert load_finished(tmp_path / "c.pt")[1]["classes"] == ["a", "b", "c"]
+    save(tmp_path / "c.pt", model, recipe={}, **WHOLE | {"classes": ["a", "b", "c"]})
+    with pytest.raises(UserError, match=r"c\.pt names 3 classes and 0 more outputs; its network has 4"):
+        load_finished(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("name", WHOLE)
