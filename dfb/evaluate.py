@@ -28,6 +28,7 @@ from common.cli.errors import UserError, command
 from common.cli.files import read_json, write_json
 from common.cli.recipes import add_arguments, from_arguments
 from common.data.transforms import Transform, transform_from_facts
+from common.metrics import check_repeats
 from common.results import tables
 from common.results.columns import OWN
 from common.results.rows import merge_rows
@@ -213,12 +214,13 @@ def output_paths(checkpoint_path: Path, out: Path | None, protocol: str) -> tupl
 def main() -> None:
     arguments = parser().parse_args()
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
-    sets.check_repeats(arguments.bootstrap)
+    check_repeats(arguments.bootstrap)
     # The group first: its ranks agree on what is done.
     how = replace(how, device=str(distributed.start(pick_device(how.device))))
-    path, protocol, repeats, raw = arguments.checkpoint, arguments.protocol, arguments.bootstrap, arguments.save_scores
+    path, protocol, repeats = arguments.checkpoint, arguments.protocol, arguments.bootstrap
     out, beside = output_paths(path, arguments.out, protocol)
-    outputs, inputs = [out, beside, *filter(None, [raw])], [path, arguments.vanilla]
+    raw = arguments.save_scores or out.with_suffix(".npz")
+    outputs, inputs = [out, beside, raw], [path, arguments.vanilla]
     with commands.step_of(arguments, outputs, inputs, shared=True, together=distributed.of_main) as step:
         started = time.monotonic()
         pair = ask(open_pair(path, arguments.vanilla, how, protocol), arguments.ood, arguments.scorers, template)
@@ -232,8 +234,7 @@ def main() -> None:
         lost = merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], None if arguments.out else current)
         if merge_diagnostics(beside, found) or lost:
             step.forget_others()
-        if raw:
-            sets.save_scores(raw, {"/".join(key): values for key, values in scores.raw.items()})
+        sets.save_scores(raw, {"/".join(key): values for key, values in scores.raw.items()}, keep=not lost)
         step.say(tables.show(scores.rows))
         step.say("\n" + diagnostics.in_words(found, network.id_set) + sets.left_out(pair.refused))
     print(f"\nRows with their provenance: {out}", file=sys.stderr)
