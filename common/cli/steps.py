@@ -266,6 +266,8 @@ def making(
     wait_s = float(wait_s if wait_s is not None else _patience_s() if expect else 0)
     plain = [path for path in inputs if not any(path == there or there in path.parents for there, _ in expect)]
     outputs = [Path(path) for path in outputs]
+    if run is not None and (real := Path(os.path.realpath(run))) != Path(os.path.abspath(run)):
+        run = real  # behind a link: that stays, and what it leads to is moved and made
     if run is not None and not Path(os.path.abspath(run)).name:
         raise UserError(f"{run} cannot be the folder of a run: it has no name of its own")
     if together is None or group()[0] == 0:
