@@ -11,6 +11,7 @@ import argparse
 
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
+from common.cli.recipes import ranged
 from common.metrics import auroc, fpr_at_tpr, paired_difference
 from common.results.compare import read
 from common.results.tables import markdown
@@ -20,8 +21,8 @@ def main() -> None:
     made = argparse.ArgumentParser(prog="python -m common.compare", description=__doc__, formatter_class=formatter)
     made.add_argument("a", help="FILE.npz:SCORER")
     made.add_argument("b", help="FILE.npz:SCORER, on the same images")
-    made.add_argument("--repeats", type=int, default=1000, metavar="N", help="redraws [1000]")
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the redraws [0]")
+    made.add_argument("--repeats", type=ranged(int, low=1), default=1000, metavar="N", help="redraws [1000]")
+    made.add_argument("--seed", type=ranged(int, low=0), default=0, metavar="N", help="of the redraws [0]")
     arguments = made.parse_args()
     a, b = read(arguments.a), read(arguments.b)
     sets = [name for name in a if name in b and name != "id"]

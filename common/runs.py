@@ -3,7 +3,8 @@
     python -m common.runs list runs      each run: method, preset, seed, finished or not, size
     python -m common.runs prune runs     what would be freed; with --yes it is
 
-A run that was asked for with another recipe is moved aside (RUN.1, RUN.2, ...), never deleted; prune frees those, and what killed commands left half-written.
+A run that was asked for with another recipe is moved aside (RUN.1, RUN.2, ...), a damaged checkpoint is kept beside the new one, nothing is deleted; prune frees
+those, and what killed commands left half-written.
 """
 
 import argparse
@@ -51,12 +52,13 @@ def runs_table(folder: Path) -> str:
 
 
 def freeable(folder: Path) -> list[Path]:
-    """Runs that were moved aside and in which nobody is at work, and parts of files that nobody writes."""
+    """Runs that were moved aside and in which nobody is at work, parts of files that nobody writes, and damaged checkpoints."""
     aside = [path.parent for path in sorted(folder.rglob(ASIDE)) if is_aside(path.parent)]
     aside = [path for path in aside if all(holder(lock) is None for lock in path.rglob(".*.lock"))]
     dead = [path for path in sorted(folder.rglob(".*.part")) if path.is_file()]
     dead = [path for path in dead if time.time() - path.stat().st_mtime > UNTOUCHED_S]
-    found = [*aside, *dead]
+    damaged = [path for path in sorted(folder.rglob("checkpoint.pt.damaged.*")) if path.is_file()]
+    found = [*aside, *dead, *damaged]
     return [path for path in found if not any(parent in aside for parent in path.parents)]
 
 

@@ -84,12 +84,13 @@ def ending(error: BaseException, processes: int = 1) -> tuple[str, int] | None:
 
 
 def _drop_what_cannot_be_printed() -> None:
-    """What stdout did not take would be tried again, and complained about, when Python ends."""
-    with suppress(OSError, ValueError):
-        try:
-            sys.stdout.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """What nobody took would be tried again, and complained about, when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def group() -> tuple[int, int]:

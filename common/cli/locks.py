@@ -117,8 +117,8 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 
 def lock_path(path: Path) -> Path:
-    """Beside what it guards: that may be moved, or not be there yet."""
-    path = Path(os.path.abspath(path))
+    """Beside what it guards, which may be moved, or not be there yet; by whatever name that is called."""
+    path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.lock")
 
 

@@ -62,6 +62,8 @@ class Step:
     ):
         self.outputs, self.inputs, self.run, self.shared = outputs, inputs, run, shared
         self.first = together is None or group()[0] == 0
+        if self.first:
+            check_outputs(outputs, inputs)
         self._together = together or (lambda value: value)
         self._line, self._heard, self._said = line_key(), set(), []
         self._identity: dict[str, Any] | None = None  # once these outputs are ours to make
@@ -265,18 +267,17 @@ def making(
     expect, inputs = list(expect), [Path(path) for path in inputs]
     wait_s = float(wait_s if wait_s is not None else _patience_s() if expect else 0)
     plain = [path for path in inputs if not any(path == there or there in path.parents for there, _ in expect)]
-    outputs = [Path(path) for path in outputs]
+    if run is not None and (real := Path(os.path.realpath(run))) != Path(os.path.abspath(run)):
+        run = real  # behind a link: that stays, and what it leads to is moved and made
     if run is not None and not Path(os.path.abspath(run)).name:
         raise UserError(f"{run} cannot be the folder of a run: it has no name of its own")
-    if together is None or group()[0] == 0:
-        check_outputs(outputs, inputs)
-    step = Step(outputs, inputs, run, shared, together)
+    step = Step([Path(path) for path in outputs], inputs, run, shared, together)
     try:
         step._until(step._inputs_there([*expect, *((path, None) for path in plain)], wait_s))
         yield step
         step.finish()
     except Interrupted as stop:
-        stop.where = stop.where or (f" before {step.name} was finished" if outputs else "")
+        stop.where = stop.where or (f" before {step.name} was finished" if step.outputs else "")
         raise
     finally:
         if step.outputs:

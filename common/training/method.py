@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from common.backbones.classifier import Classifier
+from common.backbones import build
+from common.backbones.classifier import Classifier, Normalise
 from common.cli.flags import RunOptions
 from common.data.datasets import training_images
 from common.data.transforms import Transform
 from common.training.objective import Objective
 from common.training.recipe import TrainRecipe
 from common.training.seeds import seeded
-from common.training.start import new_network
+from common.training.start import stats_of
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,13 @@ class Given:
         return training_images(self.id_set, transform or self.transform, classes=self.start_facts.get("classes"), **how)
 
     def new_network(self, images) -> Classifier:
-        """A fresh network with an output for each class, and for those that the objective adds."""
-        extra, side = self.method.objective.extra_classes, self.transform.size_px
-        return new_network(self.own["backbone"], images, self.own["weights"], self.run.seed, side, extra)
+        """Fresh weights from the run's seed, the body's from --weights, where given; an output for each class, and for those that the objective adds."""
+        side = self.transform.size_px or max(images.size_px)
+        classes = len(images.classes) + self.method.objective.extra_classes
+        with seeded(self.run.seed, "initialisation"):
+            model = build(self.own["backbone"], classes, weights=self.own["weights"], image_size=side)
+        model.normalise = Normalise(stats_of(images))
+        return model
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,8 @@
-"""Where a network starts that no checkpoint is given for."""
+"""What a network normalises by that no checkpoint is given for."""
 
 import torch
 
-from common.backbones import build
-from common.backbones.classifier import (
-    CIFAR10_STATS,
-    CIFAR100_STATS,
-    HALF_STATS,
-    IMAGENET_STATS,
-    Classifier,
-    Normalise,
-    Stats,
-)
-from common.training.seeds import seeded
+from common.backbones.classifier import CIFAR10_STATS, CIFAR100_STATS, HALF_STATS, IMAGENET_STATS, Stats
 
 STATS: dict[str, Stats] = {
     "cifar10": CIFAR10_STATS, "cifar100": CIFAR100_STATS, "shapes": HALF_STATS,
@@ -20,15 +10,9 @@ STATS: dict[str, Stats] = {
 }  # fmt: skip
 
 
-def new_network(
-    backbone: str, images, weights: str | None, seed: int, size: int | None = None, extra_classes: int = 0
-) -> Classifier:
-    """A network with fresh weights from the run's seed; its body's from `weights`, where given. `size`: of its input, in pixels."""
-    size, classes = size or max(images.size_px), len(images.classes) + extra_classes
-    with seeded(seed, "initialisation"):
-        model = build(backbone, classes, weights=weights, image_size=size)
-    model.normalise = Normalise(STATS.get(images.name.split(":")[0]) or measured_stats(images))
-    return model
+def stats_of(images) -> Stats:
+    """Those that are customary for the set, else its own."""
+    return STATS.get(images.name.split(":")[0]) or measured_stats(images)
 
 
 def measured_stats(images) -> Stats:

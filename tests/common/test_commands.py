@@ -365,6 +365,8 @@ def test_two_detectors_are_compared_on_the_same_images(trained, typed):
     code, out, _ = typed(compare, f"{files[0]}:msp", f"{files[0]}:msp", "--repeats", 100)
     assert code == 0 and out.count("+0.00 to +0.00") == 8
     refused(typed(compare, f"{files[0]}:magic", f"{files[1]}:msp"), "unknown scorer of", "'magic'; known: msp")
+    for flag, value in (("--repeats", 0), ("--seed", -1), ("--seed", "1e3")):
+        assert typed(compare, f"{files[0]}:msp", f"{files[1]}:msp", flag, value).code == 2
     refused(typed(compare, "none.npz:msp", f"{files[1]}:msp"), "expected FILE.npz:SCORER")
 
 

@@ -47,14 +47,23 @@ def test_each_run_is_listed_with_what_it_is(folder, typed):
 
 def test_pruning_frees_what_is_aside_and_dead_and_only_when_told(folder, typed):
     old, new = folder / "a/.x.1.part", folder / "a/.x.2.part"
-    old.touch(), new.touch()
+    damaged = folder / "b/checkpoint.pt.damaged.1"
+    old.touch(), new.touch(), damaged.touch()
     os.utime(old, (0, 0))
     _, said, _ = typed("prune", folder)
-    assert "would be freed" in said and all(str(path) in said for path in (folder / "a.1", folder / "a.2", old))
+    assert "would be freed" in said and all(
+        str(path) in said for path in (folder / "a.1", folder / "a.2", old, damaged)
+    )
     assert str(new) not in said and (folder / "a.1").is_dir()
     _, said, _ = typed("prune", folder, "--yes")
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b", "delta=.1"]
-    assert "freed" in said and not old.exists() and new.exists() and (folder / "a/checkpoint.pt").exists()
+    assert (
+        "freed" in said
+        and not old.exists()
+        and not damaged.exists()
+        and new.exists()
+        and (folder / "a/checkpoint.pt").exists()
+    )
 
 
 def test_a_run_in_which_somebody_is_at_work_is_not_freed(folder, typed):

@@ -105,6 +105,9 @@ def test_nobody_who_reads_is_no_error(fakes):
     process.stdout.close()
     assert process.wait(60) == 128 + signal.SIGPIPE and process.stderr.read() == ""
     process.stderr.close()
+    process = fakes.start("--out", "b", "--value", "x")
+    process.stdout.close(), process.stderr.close()
+    assert process.wait(60) == 128 + signal.SIGPIPE
 
 
 def test_a_standard_output_without_room_is_one_line(fakes):

@@ -100,6 +100,31 @@ def test_an_older_other_run_moves_whole_to_a_new_name_each_time(fakes):
     assert (fakes.folder / "a.3/checkpoint.pt").read_text() == "from elsewhere"
 
 
+def test_a_folder_by_another_name_is_the_same_folder(fakes):
+    (fakes.folder / "scratch").mkdir()
+    (fakes.folder / "a").symlink_to("scratch/a")
+    first = fakes.start("--out", "scratch/a", "--run", "--value", "x", "--until", "go")
+    fakes.until(fakes.worked)
+    refused = fakes.run("--out", "a", "--run", "--value", "y")
+    assert refused.returncode == 2 and f"process {first.pid}" in refused.stderr
+    fakes.go.touch()
+    assert first.wait(60) == 0 and fakes.run("--out", "a", "--run", "--value", "y").returncode == 0
+    texts = [(fakes.folder / name / "checkpoint.pt").read_text() for name in ("scratch/a.1", "scratch/a", "a")]
+    assert texts == ["x", "y", "y"] and (fakes.folder / "a").is_symlink()
+
+
+def test_a_file_by_the_name_of_a_link_is_the_same_file(fakes):
+    (fakes.folder / "file").write_text("old")
+    (fakes.folder / "links").mkdir()
+    (fakes.folder / "links/a").symlink_to("../file")
+    first = fakes.start("--out", "file", "--value", "x", "--until", "go")
+    fakes.until(fakes.worked)
+    refused = fakes.run("--out", "links/a", "--value", "y")
+    fakes.go.touch()
+    assert first.wait(60) == 0 and refused.returncode == 2 and f"process {first.pid}" in refused.stderr
+    assert (fakes.folder / "file").read_text() == (fakes.folder / "links/a").read_text() == "x"
+
+
 def test_a_run_is_not_moved_with_the_input_of_the_new_one_in_it(fakes):
     (fakes.folder / "a").mkdir()
     (fakes.folder / "a/checkpoint.pt").write_text("old")
