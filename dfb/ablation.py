@@ -9,15 +9,13 @@ A variant is called after its run's folder (a file that is not called results.cs
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.data.masks import read_manifest
 from common.results.columns import OWN
-from common.results.lines import averaged
+from common.results.lines import lines_of
 from common.results.rows import read_rows
 from common.results.tables import METRICS, markdown, seeds_mean
 from dfb.evaluate import ALONE, BACKGROUND, JOINED
@@ -48,20 +46,31 @@ def method_of(row: dict[str, str]) -> str:
 
 def score_lines(paths: list[Path], scorer: str, metric: str) -> Lines:
     """Mean over OOD sets of one detector alone on the DFB network, joined under each sign, and of S_b alone; and ID accuracy. A variant
-    under another protocol than the network's own is a line of its own."""
-    found: Lines = {}
+    under another protocol than the network's own is a line of its own. Raises UserError where the seeds of a variant are not of one thing."""
+    files: dict[str, list[Path]] = {}
     for path in paths:
-        rows, variant = read_rows([path]), path.parent.name if path.stem == "results" else path.stem
+        files.setdefault(path.parent.name if path.stem == "results" else path.stem, []).append(path)
+    found: Lines = {}
+    for variant, own in files.items():
+        rows = read_rows(own)
         for protocol in dict.fromkeys(row["protocol"] for row in rows):
             mine = [row for row in rows if row["protocol"] == protocol]
-            line = found.setdefault(variant if protocol in (OWN, variant) else f"{variant} ({protocol})", {})
-            for method in (*ORDER, BACKGROUND):
-                wanted, column = ("+", "S_b alone, +") if method == BACKGROUND else (scorer, method)
-                of = [row for row in mine if (method_of(row), row["scorer"]) == (method, wanted)]
-                if values := [float(row[metric]) for row in of if averaged(row["ood_set"])]:
-                    line.setdefault(column, []).append(float(np.mean(values)))
-            line.setdefault("ID accuracy", []).append(float(mine[-1]["id_accuracy"]))
+            name = variant if protocol in (OWN, variant) else f"{variant} ({protocol})"
+            found[name] = _columns(name, mine, scorer, metric)
     return found
+
+
+def _columns(variant: str, rows: list[dict[str, str]], scorer: str, metric: str) -> dict[str, list[float]]:
+    columns, lines = lines_of(rows)
+    found = {}
+    for method in (*ORDER, BACKGROUND):
+        wanted, name = ("+", "S_b alone, +") if method == BACKGROUND else (scorer, method)
+        of = [line for line in lines if (method_of(line.any), line.any["scorer"]) == (method, wanted)]
+        if len(of) > 1:
+            raise UserError(f"{variant} holds results of different things: {', '.join(line.method for line in of)}")
+        if of and (values := of[0].average(columns, metric)):
+            found[name] = list(values.values())
+    return found | {"ID accuracy": list(lines[-1].accuracies().values())}
 
 
 def table(lines: Lines) -> str:

@@ -15,7 +15,8 @@ from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
-from common.results.lines import averaged
+from common.results.columns import OF_OOD_SET, identity
+from common.results.lines import apart, averaged
 from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
 from common.results.tables import markdown, seeds_mean
@@ -34,6 +35,7 @@ def points(rows: list[dict[str, str]]) -> tuple[dict[Point, dict[str, list[float
     recipes = [json.loads(row["recipe"]) for row in rows]
     if any(name not in recipe for recipe in recipes for name in AXES):
         raise UserError("the results hold rows of networks that lbf.finetune did not make")
+    check_one_sweep(rows)
     values = {name: [recipe[name] for recipe in recipes] for name in AXES}
     default = {name: max(set(found), key=found.count) for name, found in values.items()}
     runs_: dict[tuple, dict[str, list[float]]] = {}
@@ -49,6 +51,17 @@ def points(rows: list[dict[str, str]]) -> tuple[dict[Point, dict[str, list[float
                 for what, many in numbers.items():
                     found.setdefault((name, value), {}).setdefault(what, []).append(float(np.mean(many)))
     return found, default
+
+
+def check_one_sweep(rows: list[dict[str, str]]) -> None:
+    """Raise UserError for networks that differ in more than the parameters of AXES: their means would be of different things."""
+    free = {("recipe", name) for name in AXES}
+    of_row = [identity(row, (*OF_OOD_SET, "method", "scorer", "options")) for row in rows]
+    kinds = [{place: value for place, value in one.items() if place not in free} for one in of_row]
+    if said := next(filter(None, (apart(one, [kinds[0], one]) for one in kinds)), ""):
+        raise UserError(
+            f"the results differ in more than {', '.join(AXES)}: {said}, others not; give those of one sweep"
+        )
 
 
 def draw(found: dict[Point, dict[str, list[float]]], default: dict[str, float], scorers: list[str]) -> plt.Figure:

@@ -79,15 +79,11 @@ def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int)
 
 
 def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
-    if method_of(_any(line)) in NOT_HELD:
+    if method_of(line.any) in NOT_HELD:
         return None
     of_score = [other for other in lines if other.scorer == line.scorer and other.cells.keys() & line.cells.keys()]
-    found = (other for name in CONTROLS for other in of_score if method_of(_any(other)) == name)
+    found = (other for name in CONTROLS for other in of_score if method_of(other.any) == name)
     return next(found, None)
-
-
-def _any(line: Line) -> dict[str, Any]:
-    return next(row for rows in line.cells.values() for row in rows.values())
 
 
 def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:

@@ -41,6 +41,11 @@ class Line:
     scorer: str
     cells: dict[Column, dict[str, dict[str, Any]]]
 
+    @property
+    def any(self) -> dict[str, Any]:
+        """One of its rows, for what all of them share."""
+        return next(row for rows in self.cells.values() for row in rows.values())
+
     def values(self, column: Column, metric: str) -> dict[str, float]:
         """By seed, as a fraction."""
         return {seed: float(row[metric]) for seed, row in self.cells.get(column, {}).items()}

@@ -109,8 +109,7 @@ def ours_by_cell(
 def _by_printed_name(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
     found: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        row = next(row for rows in line.cells.values() for row in rows.values())
-        found.setdefault((method_of(row), row["scorer"]), []).append(line)
+        found.setdefault((method_of(line.any), line.any["scorer"]), []).append(line)
     return found
 
 

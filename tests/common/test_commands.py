@@ -321,8 +321,8 @@ def test_own_features_without_training_images_or_labels_get_the_scores_that_need
     def scored(*scorers, **changes):
         path, out = own_file(tmp_path / "mine.npz", **changes), tmp_path / "r.csv"
         out.unlink(missing_ok=True)
-        code, _, err = typed(evaluate, "--features", path, "--scorers", *scorers, "--out", out)
-        return code, {row["scorer"] for row in csv.DictReader(out.open())} if out.exists() else set(), err
+        code, table, err = typed(evaluate, "--features", path, "--scorers", *scorers, "--out", out)
+        return code, {row["scorer"] for row in csv.DictReader(out.open())} if out.exists() else set(), table + err
 
     code, found, err = scored("all", train_penultimate=None, train_labels=None)
     assert (

@@ -3,20 +3,15 @@
 import json
 
 import pytest
+from result_rows import result_row
 
 from common.cli.errors import UserError
 from lbf.sensitivity import AXES, draw, points
 
 
 def row(auroc, seed=0, ood_set="svhn", scorer="energy", **recipe):
-    return {
-        "seed": str(seed),
-        "ood_set": ood_set,
-        "scorer": scorer,
-        "auroc": str(auroc),
-        "id_accuracy": "0.9",
-        "recipe": json.dumps({"delta": 0.1, "mu": 1.0, "lam": 1.0} | recipe),
-    }
+    words = json.dumps({"delta": 0.1, "mu": 1.0, "lam": 1.0, "lr": 0.1} | recipe)
+    return result_row(auroc=auroc, seed=seed, ood_set=ood_set, scorer=scorer, recipe=words)
 
 
 ROWS = [
@@ -46,3 +41,8 @@ def test_each_parameter_has_a_panel_with_its_name_and_unit():
 def test_rows_of_other_networks_are_refused():
     with pytest.raises(UserError, match="rows of networks that lbf.finetune did not make"):
         points([{**ROWS[0], "recipe": "{}"}])
+
+
+def test_networks_that_differ_in_more_are_refused():
+    with pytest.raises(UserError, match="differ in more than delta, mu, lam: lr 0.05, others not"):
+        points([*ROWS, row(0.5, mu=2.0, lr=0.05)])

@@ -85,8 +85,8 @@ def test_names_and_presets():
             r"energy: T must be in \[1e-06, 1e\+06\], got 1e\+300",
         ),  # T lse(f / T) would be T log K for all
         ("energy:T=1,T=2", "energy: T is given twice"),
-        ("dml:lam=inf", "dml: lam must be a finite number, got inf"),
-        ("react:c=inf", "react: c must be a finite number, got inf"),
+        ("dml:lam=inf", "dml: lam must be >= 0 and finite, .*, got inf"),
+        ("react:c=inf", "react: c must be >= 1e-12 and finite, .*, got inf"),
         ("line:delta=nan", "line: delta must be >= 1e-12, got nan"),
     ],
 )
