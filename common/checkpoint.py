@@ -250,11 +250,9 @@ def load_finished(path: Path | str) -> tuple[Classifier, dict[str, Any]]:
     if not facts["finished"]:
         raise UserError(f"{path} is an unfinished run; finish it with the command that began it")
     facts = check_facts(facts, path)
-    said = len(facts["classes"]) + facts["extra_classes"]
-    if said != model.classes:
-        raise UserError(
-            f"{path} names {len(facts['classes'])} classes and {facts['extra_classes']} more outputs; its network has {model.classes}"
-        )
+    if model.classes != len(facts["classes"]) + facts["extra_classes"]:
+        said = f"{len(facts['classes'])} classes" + f" and {facts['extra_classes']} more" * bool(facts["extra_classes"])
+        raise UserError(f"{path} has {model.classes} outputs, its facts name {said}")
     return model, facts
 
 

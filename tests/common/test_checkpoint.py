@@ -125,11 +125,12 @@ def test_facts_that_came_later_have_defaults_and_the_file_is_left_as_it_is(tmp_p
     assert "limit" not in load(tmp_path / "c.pt")[1]
 
 
-def test_class_names_that_are_not_as_many_as_the_networks_outputs_are_refused(tmp_path, model):
-    save(tmp_path / "c.pt", model, recipe={}, **WHOLE | {"classes": ["a", "b", "c"], "extra_classes": 1})
-    assert load_finished(tmp_path / "c.pt")[1]["classes"] == ["a", "b", "c"]
-    save(tmp_path / "c.pt", model, recipe={}, **WHOLE | {"classes": ["a", "b", "c"]})
-    with pytest.raises(UserError, match=r"c\.pt names 3 classes and 0 more outputs; its network has 4"):
+@pytest.mark.parametrize(
+    "facts, said", [({"classes": ["a", "b", "c"]}, "3 classes"), ({"extra_classes": 1}, "4 classes and 1 more")]
+)
+def test_a_network_with_another_number_of_outputs_than_its_facts_name_is_refused(tmp_path, model, facts, said):
+    save(tmp_path / "c.pt", model, recipe={}, **(WHOLE | facts))
+    with pytest.raises(UserError, match=rf"c\.pt has 4 outputs, its facts name {said}$"):
         load_finished(tmp_path / "c.pt")
 
 
