@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import data
+from common.cli.arrays import read_npz
 from common.cli.errors import UserError
 from common.cli.files import write_atomically
 from common.metrics import INTERVALS, auroc, bootstrap, fpr_at_tpr, summary
@@ -170,8 +171,7 @@ def ood_names(given: list[str] | None, id_set: str) -> list[str]:
 def save_scores(path: Path, raw: dict[str, np.ndarray], keep: bool = False) -> None:
     """Raw scores as .npz, by `scorer/set` or `method/scorer/set`. `keep`: beside those that the file has under other names."""
     if keep and path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            raw = {name: file[name] for name in file.files} | raw
+        raw = read_npz(path, "a file of raw scores") | raw
 
     def write(part: Path) -> None:
         with open(part, "wb") as file:
