@@ -1,5 +1,6 @@
 """How every figure of the suite looks, and how it is written: PNG and PDF, whole or not at all."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ class _Pyplot:
     Figure = Axes = Any  # what annotations name
 
     def __getattr__(self, name: str) -> Any:
-        import matplotlib
+        os.environ["MPLBACKEND"] = (
+            "Agg"  # a notebook names one that only its own process has; matplotlib fails at import
+        )
 
-        matplotlib.use("Agg")
+        import matplotlib
         import matplotlib.pyplot
+
+        matplotlib.use("Agg")  # where it was imported before
 
         matplotlib.pyplot.rcParams.update(LOOK)
         self.__dict__.update(vars(matplotlib.pyplot))
