@@ -2,9 +2,7 @@ import os
 import subprocess
 import sys
 
-import matplotlib.pyplot as plt
-
-from common.results.style import save
+from common.results.style import plt, save
 
 
 def test_a_figure_is_written_twice_with_the_same_bytes_each_time_and_closed(tmp_path):
