@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 run() { if [ -n "${DRY:-}" ]; then echo "$@"; else "$@"; fi; }
 sets=("$@")
-[ $# -gt 0 ] || sets=(cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365)
+[ $# -gt 0 ] || sets=(cifar10 cifar100 lbf-cifar)
 
 run "${PYTHON:-python}" -m common.data fetch "${sets[@]}" # says what to get by hand; what did come is checked below
 run "${PYTHON:-python}" -m common.data verify "${sets[@]}"

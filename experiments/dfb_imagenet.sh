@@ -6,11 +6,10 @@
 #   SEEDS="0 1 2" bash experiments/dfb_imagenet.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(imagenet_o inaturalist sun places)
-need_sets imagenet1k "${ood[@]}"
+need_sets imagenet1k dfb-imagenet
 for seed in $SEEDS; do
   for classes in 200 300 500 1000; do
-    dfb_runs "imagenet1k:C=$classes,seed=0" "$seed" "${ood[@]}"
+    dfb_runs "imagenet1k:C=$classes,seed=0" "$seed" dfb-imagenet
     [ -n "${SMOKE:-}" ] && break
   done
 done

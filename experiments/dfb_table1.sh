@@ -6,7 +6,6 @@
 #   SEEDS="0 1 2" bash experiments/dfb_table1.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(cifar100 svhn places365 textures)
-need_sets cifar10/train "${ood[@]}"
-for seed in $SEEDS; do dfb_runs cifar10 "$seed" "${ood[@]}"; done
+need_sets cifar10/train dfb-cifar10
+for seed in $SEEDS; do dfb_runs cifar10 "$seed" dfb-cifar10; done
 paper_table dfb/table1 "DFB, S_h alone/msp" "DFB -/msp" "DFB two-sided/msp" "DFB, S_h alone/energy" "DFB, S_h alone/vim" "DFB -/energy" "DFB -/vim" "DFB two-sided/energy" "DFB two-sided/vim" "DFB + (via32)/energy" "DFB + (via32)/vim"

@@ -6,7 +6,6 @@
 #   SEEDS="0 1 2" bash experiments/dfb_table2.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(cifar10 svhn places365 textures)
-need_sets cifar100/train "${ood[@]}"
-for seed in $SEEDS; do dfb_runs cifar100 "$seed" "${ood[@]}"; done
+need_sets cifar100/train dfb-cifar100
+for seed in $SEEDS; do dfb_runs cifar100 "$seed" dfb-cifar100; done
 paper_table dfb/table2 "DFB, S_h alone/msp" "DFB -/msp" "DFB two-sided/msp" "DFB, S_h alone/energy" "DFB, S_h alone/vim" "DFB -/energy" "DFB -/vim" "DFB two-sided/energy" "DFB two-sided/vim" "DFB + (via32)/energy" "DFB + (via32)/vim"

@@ -7,8 +7,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
 need_sets cifar10/train
-printed=(svhn lsun_crop lsun_resize isun textures places365)
-read -r -a ood <<<"$(python -m common.data found "${printed[@]}")"
-[ ${#ood[@]} -gt 0 ] || { need_sets "${printed[@]}" && ood=("${printed[@]}"); } # none: they are named; with DRY=1 all are printed
+read -r -a ood <<<"$(python -m common.data found lbf-cifar)"
+[ ${#ood[@]} -gt 0 ] || { need_sets lbf-cifar && ood=(lbf-cifar); } # none: they are named; with DRY=1 all are printed
 for seed in $SEEDS; do lbf_runs cifar10 resnet34 "$seed" "${ood[@]}"; done
 paper_table lbf/table1 control/react control/energy LBF/energy

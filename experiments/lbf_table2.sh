@@ -6,10 +6,9 @@
 #   SEEDS="0 1 2" bash experiments/lbf_table2.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(svhn lsun_crop lsun_resize isun textures places365)
-need_sets cifar10/train cifar100/train "${ood[@]}"
+need_sets cifar10/train cifar100/train lbf-cifar
 for seed in $SEEDS; do
-  lbf_runs cifar10 wrn28-10 "$seed" "${ood[@]}"
-  [ -n "${SMOKE:-}" ] || lbf_runs cifar100 wrn28-10 "$seed" "${ood[@]}"
+  lbf_runs cifar10 wrn28-10 "$seed" lbf-cifar
+  [ -n "${SMOKE:-}" ] || lbf_runs cifar100 wrn28-10 "$seed" lbf-cifar
 done
 paper_table lbf/table2 control/react control/energy LBF/energy

@@ -6,7 +6,6 @@
 #   SEEDS="0 1 2" bash experiments/lbf_table3.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(inaturalist sun places textures)
-need_sets imagenet100 "${ood[@]}"
-for seed in $SEEDS; do lbf_runs imagenet100 resnet50 "$seed" "${ood[@]}"; done
+need_sets imagenet100 lbf-imagenet
+for seed in $SEEDS; do lbf_runs imagenet100 resnet50 "$seed" lbf-imagenet; done
 paper_table lbf/table3 control/react control/energy LBF/energy

@@ -6,11 +6,10 @@
 #   SEEDS="0 1 2" bash experiments/lbf_table4.sh        again = go on; DRY=1 prints the commands, one a line; SMOKE=1 runs all of them on a few generated images
 . "$(dirname "${BASH_SOURCE[0]}")/papers.sh"
 
-ood=(svhn lsun_crop lsun_resize isun textures places365)
-need_sets cifar10/train cifar100/train "${ood[@]}" ${LBF_IMAGENET:+imagenet100 inaturalist sun places}
+need_sets cifar10/train cifar100/train lbf-cifar ${LBF_IMAGENET:+imagenet100 lbf-imagenet}
 for seed in $SEEDS; do
-  lbf_runs cifar10 resnet34 "$seed" "${ood[@]}"
-  [ -n "${SMOKE:-}" ] || lbf_runs cifar100 resnet34 "$seed" "${ood[@]}"
-  [ -z "${LBF_IMAGENET:-}" ] || lbf_runs imagenet100 resnet50 "$seed" inaturalist sun places textures
+  lbf_runs cifar10 resnet34 "$seed" lbf-cifar
+  [ -n "${SMOKE:-}" ] || lbf_runs cifar100 resnet34 "$seed" lbf-cifar
+  [ -z "${LBF_IMAGENET:-}" ] || lbf_runs imagenet100 resnet50 "$seed" lbf-imagenet
 done
 paper_table lbf/table4 control/msp control/energy control/odin control/react control/featurenorm

@@ -79,7 +79,7 @@ DEFAULT_SCORERS = ("msp", "maxlogit", "energy", "react")
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Which sets and scores, and how images pass."""
-    ood = "OOD sets (python -m common.data list) [for shapes: its own four; else required]"
+    ood = "OOD sets (python -m common.data list), or a table's by its name (lbf-cifar, dfb-cifar10, ...) [for shapes: its own four; else required]"
     parser.add_argument("--ood", nargs="+", metavar="SET", help=ood)
     default = list(DEFAULT_SCORERS)
     said = f"scores, options as knn:k=50; all; papers: those of both papers' tables [{' '.join(default)}]"

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "specs": ("SPECS", "Spec", "canonical", "check_ood", "place"), "datasets": ("load",), "images": ("Images",), "folders": ("FolderImages",),
+    "specs": ("SPECS", "Spec", "canonical", "check_ood", "expand", "place"), "datasets": ("load",), "images": ("Images",), "folders": ("FolderImages",),
     "overlap": ("check_overlap",),
     "transforms": ("CIFAR", "DFB", "IMAGENET", "Transform"),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.cli.errors import UserError, command
 from common.data import fetch, table
-from common.data.specs import SPECS, Spec, spec_of
+from common.data.specs import BENCHMARKS, SPECS, Spec, expand, spec_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,7 +16,12 @@ def parser() -> argparse.ArgumentParser:
     words = ("list", "found", "need", "fetch", "verify", "shrink", "table")
     said = "found: the names of those that are there; need: an error that names those that are not, NAME/train for a set to train on"
     made.add_argument("what", choices=words, help=said)
-    made.add_argument("names", nargs="*", metavar="NAME", help="sets [fetch: none; list and verify: all]")
+    made.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"sets, or {', '.join(BENCHMARKS)} for those of a table [fetch: none; list and verify: all]",
+    )
     root = Path(os.environ.get("OOD_DATA", "data"))
     made.add_argument(
         "--data",
@@ -44,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
-    root = given.data
+    root, given.names = given.data, expand(given.names)
     if given.what == "need":  # names with a split
         return need(given.names, root)
     named = [spec_of(name) for name in given.names]

@@ -3,7 +3,7 @@
 A name is `NAME` or `NAME:option=value,option=value`; `folder:PATH` is any folder of images; names that begin with "shapes" are generated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,6 +136,21 @@ _ALL = [
 ]
 # fmt: on
 SPECS: dict[str, Spec] = {spec.name: spec for spec in _ALL}
+
+
+_LBF_CIFAR = ("svhn", "lsun_crop", "lsun_resize", "isun", "textures", "places365")
+# Names that stand for several OOD sets: those of the papers' tables, and all that ours know for CIFAR-10, stand-ins too.
+BENCHMARKS = {
+    "lbf-cifar": _LBF_CIFAR, "lbf-imagenet": ("inaturalist", "sun", "places", "textures"),
+    "dfb-cifar10": ("cifar100", "svhn", "places365", "textures"), "dfb-cifar100": ("cifar10", "svhn", "places365", "textures"),
+    "dfb-imagenet": ("imagenet_o", "inaturalist", "sun", "places"),
+    "any-cifar10": ("isun", "cifar100", "svhn", "lsun_crop", "lsun_resize", "textures", "places365", "textures-10", "miniplaces-2500"),
+}  # fmt: skip
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Names of sets, those of BENCHMARKS spelled out."""
+    return [one for name in names for one in BENCHMARKS.get(name, (name,))]
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:

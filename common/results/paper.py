@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
+from common.data.specs import BENCHMARKS
 from common.data.specs import title as set_title
 from common.results.lines import Line, lines_of
 from common.results.rows import csv_text, method_of
@@ -122,7 +123,7 @@ def join(
         part = [cell for cell in printed if cell["id_set"] == id_set]
         metrics = tuple(dict.fromkeys(cell["metric"] for cell in part))
         sets = tuple(name for name in dict.fromkeys(cell["ood_set"] for cell in part) if name != AVERAGE)
-        behind = [name for name in BENCHMARKS.get(id_set, ()) if name != id_set]
+        behind = BENCHMARKS[BEHIND[id_set]] if id_set in BEHIND else ()
         ours = ours_by_cell(rows, id_set, backbone, metrics)
         names = tuple(dict.fromkeys((cell["printed"], cell["method"], cell["scorer"]) for cell in part))
         more = tuple((EXTRA, *pair) for pair in extra if any(key[:2] == pair for key in ours))
@@ -163,8 +164,7 @@ def average_cell(
 
 
 # OOD sets behind averages that are printed without their columns (LBF Tables 2 and 4)
-_CIFAR = ("svhn", "lsun_crop", "lsun_resize", "isun", "textures", "places365")
-BENCHMARKS = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet100": ("inaturalist", "sun", "places", "textures")}
+BEHIND = {"cifar10": "lbf-cifar", "cifar100": "lbf-cifar", "imagenet100": "lbf-imagenet"}
 
 
 def texts(table: Table, metric: str) -> tuple[list[str], list[list[str]]]:

@@ -162,7 +162,7 @@ def ood_names(given: list[str] | None, id_set: str) -> list[str]:
         options = id_set.partition(":")[1] + id_set.partition(":")[2]
         given = [name + options for name in ("shapes-objects", "shapes-textures", "shapes-noise", "shapes-backgrounds")]
     sets: dict[str, str] = {}
-    for name in given:
+    for name in data.expand(given):
         data.check_ood(name, id_set)
         sets.setdefault(data.place(name), data.canonical(name))  # a set that is named twice is one set
     return list(sets.values())

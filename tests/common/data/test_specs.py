@@ -5,7 +5,7 @@ import torchvision
 
 from common.cli.errors import UserError
 from common.data.datasets import load
-from common.data.specs import SPECS, canonical, check_ood, is_control, parse, place, title
+from common.data.specs import BENCHMARKS, SPECS, canonical, check_ood, expand, is_control, parse, place, title
 
 STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
 
@@ -135,3 +135,10 @@ def test_no_two_sets_share_a_title():
 def test_re_encoded_sets_are_controls_and_a_path_that_looks_like_one_is_none():
     assert is_control("cifar10:encode=jpeg75") and is_control("svhn:n=10,encode=webp9")
     assert not any(map(is_control, ("cifar10", "svhn:n=10", "folder:a:encode=jpeg75", "shapes:seed=1", "own set")))
+
+
+def test_a_tables_sets_go_by_one_name_each_of_them_known():
+    assert expand(["isun", "dfb-cifar10"]) == ["isun", "cifar100", "svhn", "places365", "textures"]
+    assert (
+        all(name in SPECS for names in BENCHMARKS.values() for name in names) and not BENCHMARKS.keys() & SPECS.keys()
+    )
