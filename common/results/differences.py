@@ -9,12 +9,14 @@ import numpy as np
 from common.cli.arrays import read_npz
 from common.cli.errors import UserError
 from common.metrics import Metric, auroc, fpr_at_tpr, paired_difference
-from common.results.columns import key
+from common.results.columns import OF_OOD_SET, key
 from common.results.lines import Column, Line, lines_of
-from common.results.rows import method_of, read_rows
+from common.results.rows import read_rows
 from common.results.tables import METRICS, Printable, of_seeds
 
 CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
+# What a control shares with what is held against it, beside the score: images, how they pass, the network's make.
+SHARED = ("n_id", "id_data_sha256", "protocol", "precision", "backbone", "convention")
 NOT_HELD = (*CONTROLS, "pre-trained")
 REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
 Raw = dict[
@@ -79,11 +81,20 @@ def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int)
 
 
 def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
-    if method_of(line.any) in NOT_HELD:
+    """Of several (epochs 10, epochs 20) the one whose recipe is nearest to the line's; None where there is none on the same images."""
+    if line.any["method"] in NOT_HELD:
         return None
-    of_score = [other for other in lines if other.scorer == line.scorer and other.cells.keys() & line.cells.keys()]
-    found = (other for name in CONTROLS for other in of_score if method_of(other.any) == name)
-    return next(found, None)
+    able = [other for other in lines if _comparable(line, other)]
+    found = ([other for other in able if other.any["method"] == name] for name in CONTROLS)
+    mine = key(line.any, OF_OOD_SET)
+    nearest = lambda other: len({*mine} ^ {*key(other.any, OF_OOD_SET)})  # noqa: E731
+    return min(next(filter(None, found), ()), key=nearest, default=None)
+
+
+def _comparable(line: Line, other: Line) -> bool:
+    """The options of a joint score hold those of its foreground."""
+    same = all(str(line.any[name]) == str(other.any[name]) for name in ("scorer", *SHARED))
+    return same and other.any["options"] in line.any["options"] and bool(other.cells.keys() & line.cells.keys())
 
 
 def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:

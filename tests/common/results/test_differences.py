@@ -39,10 +39,34 @@ def test_other_images_or_another_score_are_no_control():
         {"id_set": "cifar100"},
         {"seed": 1},
         {"ood_set": "isun"},
+        {"n_id": 5, "id_data_sha256": "part"},
+        {"id_data_sha256": "other"},
+        {"precision": "bf16"},
+        {"backbone": "wrn28-10"},
+        {"protocol": "via32"},
+        {"options": "Energy(T=2.0)"},
     ):
         found = body([ours, result_row(method="control", **change)])
         assert found == [] or found[0][2:] == ["-"], change
     assert body([ours]) == []
+
+
+def test_of_several_controls_the_nearest_is_taken():
+    recipe = '{{"epochs": {}, "mu": {}}}'.format
+    rows = [
+        result_row(method=method, recipe=recipe(epochs, mu), auroc=auroc)
+        for method, epochs, mu, auroc in (("LBF", 10, 1, 0.9), ("LBF", 20, 1, 0.8), ("control", 20, 0, 0.5), ("control", 10, 0, 0.3))
+    ]  # fmt: skip
+    assert [(line[0], line[2].partition(" / ")[2]) for line in body(rows)] == [
+        ("LBF, epochs 10 - control, epochs 10", "+60.00"),
+        ("LBF, epochs 20 - control, epochs 20", "+30.00"),
+    ]
+
+
+def test_a_joint_score_is_held_against_its_foreground_under_the_same_protocol():
+    ours = result_row(method="DFB +", options="JointScorer(foreground=Energy(T=1.0))", protocol="via32", auroc=0.9)
+    vanilla = [result_row(method="vanilla", protocol=protocol, auroc=0.5) for protocol in ("own", "via32")]
+    assert body([ours, *vanilla]) == [["DFB + (via32) - vanilla (via32)", "energy", "+0.00 / +40.00"]]
 
 
 def scored(folder, method: str, shift: float) -> dict:
