@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import result_row
 
-from common.results.columns import COLUMNS, IDENTITY, MEASUREMENT, OF_OOD_SET, SEED, TRACE, complaint, key
+from common.results.columns import COLUMNS, IDENTITY, MEASUREMENT, OF_OOD_SET, OPTIONAL, SEED, TRACE, complaint, key
 
 RECIPE = {"mu": 1.0, "drops": [0.5], "steps": None, "crop": "pad", "flip": True, "masks_sha256": "a"}
 UPSTREAM = {"start": {"lr": 0.1, "start": {"epochs": 5}}, "masks": {"theta": 0.2, "data_sha256": "b"}}
@@ -99,3 +99,11 @@ def test_a_value_that_cannot_be_is_named(column, value, wants):
 )
 def test_what_can_be_is_left_alone(change):
     assert complaint(WHOLE | change, COLUMNS) is None
+
+
+def test_an_interval_has_both_ends_in_their_order():
+    ends, every = {"fpr95_low": "0.1", "fpr95_high": "0.2", "auroc_low": "0.3", "auroc_high": "0.4"}, COLUMNS | OPTIONAL
+    assert complaint(WHOLE | ends, every) is None and complaint(WHOLE | dict.fromkeys(ends, ""), every) is None
+    assert complaint(WHOLE | ends | {"auroc_low": "0.5"}, every) == ("auroc_low", "0.5", "at most auroc_high, 0.4")
+    name, value, wants = complaint(WHOLE | ends | {"fpr95_high": ""}, every)
+    assert (name, value) == ("fpr95_high", "") and wants.startswith("there")
