@@ -5,6 +5,7 @@ too. *Seed* is the run's. *Trace* says how it came about (digests of weights, st
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,24 +21,37 @@ def text(value: str) -> str:
 
 
 def count(value: str) -> str:
-    return "" if value.isascii() and value.isdigit() and int(value) > 0 else "a whole number above 0"
+    return "" if re.fullmatch("[1-9][0-9]{0,17}", value) else "a whole number above 0"
+
+
+def seed(value: str) -> str:
+    """One spelling a seed: 1 and 01 would count as two."""
+    fine = value == NONE or re.fullmatch("0|[1-9][0-9]{0,19}", value)
+    return text(value) or ("" if fine else f"a whole number, or {NONE}")
+
+
+def yes_or_no(value: str) -> str:
+    return "" if value in ("True", "False") else "True or False"
 
 
 def share(value: str) -> str:
-    try:
-        fine = 0 <= float(value) <= 1
-    except ValueError:
-        fine = False
-    return "" if fine else "a number in [0, 1]"
+    plain = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value)
+    return "" if plain and 0 <= float(value) <= 1 else "a number in [0, 1]"
 
 
 def recipe(value: str) -> str:
     try:
         if value.startswith("{"):
-            json.loads(value)
+            json.loads(value, object_pairs_hook=_each_once)
         return text(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "a whole recipe (JSON)"
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a field is there twice")
+    return found
 
 
 def formula(value: str) -> str:
@@ -63,10 +77,10 @@ COLUMNS = {
     "protocol": Column(IDENTITY, text, OWN), "n_id": Column(IDENTITY, count), "n_ood": Column(IDENTITY, count),
     "fpr95": Column(MEASUREMENT, share), "auroc": Column(MEASUREMENT, share), "aupr_in": Column(MEASUREMENT, share),
     "aupr_out": Column(MEASUREMENT, share), "id_accuracy": Column(MEASUREMENT, share_or_nan),  # nan: no labels
-    "convention": Column(IDENTITY), "seed": Column(SEED), "backbone": Column(IDENTITY), "precision": Column(IDENTITY),
+    "convention": Column(IDENTITY), "seed": Column(SEED, seed), "backbone": Column(IDENTITY), "precision": Column(IDENTITY),
     "checkpoint_sha256": Column(TRACE), "train_data_sha256": Column(IDENTITY), "id_data_sha256": Column(IDENTITY),
     "ood_data_sha256": Column(IDENTITY), "recipe": Column(IDENTITY, recipe), "upstream": Column(IDENTITY, recipe, NONE),
-    "limit": Column(IDENTITY, text, NONE), "options": Column(IDENTITY), "benchmark": Column(IDENTITY), "commit": Column(TRACE),
+    "limit": Column(IDENTITY, text, NONE), "options": Column(IDENTITY), "benchmark": Column(IDENTITY, yes_or_no), "commit": Column(TRACE),
     "versions": Column(TRACE), "device": Column(TRACE), "seconds": Column(TRACE),
 }  # fmt: skip
 OPTIONAL = {name: Column(MEASUREMENT, share) for name in INTERVALS}  # in files of which one row has them
@@ -77,6 +91,15 @@ OF_OOD_SET = (
     "ood_data_sha256",
     "benchmark",
 )  # the identity of a table's column; the rest is a line's
+OF_NETWORK = (
+    "method",
+    "id_set",
+    "backbone",
+    "train_data_sha256",
+    "recipe",
+    "upstream",
+    "limit",
+)  # what a network was trained as
 Identity = dict[tuple[str, str], Any]
 
 
@@ -102,8 +125,8 @@ def _fields(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for name, value in content.items():
             yield from _fields(value, f"{prefix} {name}".strip())
     else:
-        number = isinstance(content, (int, float)) and not isinstance(content, bool)
-        yield prefix, float(content) if number else content
+        whole = isinstance(content, float) and content.is_integer() and abs(content) < 2**53  # 1.0 is 1
+        yield prefix, int(content) if whole else content
 
 
 def complaint(row: dict[str, str], columns: dict[str, Column]) -> tuple[str, str, str] | None:
@@ -114,4 +137,15 @@ def complaint(row: dict[str, str], columns: dict[str, Column]) -> tuple[str, str
             continue  # another row of the file has intervals
         if wants := column.wants(value) or formula(value):
             return name, value, wants
+    return _of_interval(row, columns)
+
+
+def _of_interval(row: dict[str, str], columns: dict[str, Column]) -> tuple[str, str, str] | None:
+    """An interval has both ends, in their order, and those of one metric do not come alone."""
+    ends = [name for name in columns if name in OPTIONAL]
+    if missing := [name for name in ends if not row[name]]:
+        return (missing[0], "", "there, as the row's other ends of intervals are") if len(missing) < len(ends) else None
+    for low, high in zip(ends[::2], ends[1::2]):
+        if float(row[low]) > float(row[high]):
+            return low, row[low], f"at most {high}, {row[high]}"
     return None

@@ -22,13 +22,14 @@ def read(word: str) -> dict[str, np.ndarray]:
     if not found:
         raise unknown(f"scorer of {path}", scorer, [key.removesuffix("/id") for key in scores if key.endswith("/id")])
     for name, values in found.items():
-        _check(f"{path}: {scorer}/{name}", values)
+        check(f"{path}: {scorer}/{name}", values)
     if "id" not in found:
         raise UserError(f"{path} holds no scores of the ID test set ({scorer}/id); it has: {', '.join(found)}")
     return found
 
 
-def _check(which: str, values: np.ndarray) -> None:
+def check(which: str, values: np.ndarray) -> None:
+    """Raise UserError unless these are scores: one finite number an image."""
     if values.ndim != 1 or values.dtype.kind not in "fiu" or not len(values):
         raise UserError(f"{which} must be one number an image, got {values.dtype} of shape {values.shape}")
     if bad := int((~np.isfinite(values)).sum()):

@@ -8,13 +8,16 @@ import numpy as np
 
 from common.cli.arrays import read_npz
 from common.cli.errors import UserError
-from common.metrics import Metric, auroc, fpr_at_tpr, paired_difference
-from common.results.columns import key
+from common.metrics import Metric, auroc, fpr_at_tpr, paired_difference, summary
+from common.results.columns import OF_OOD_SET, key
+from common.results.compare import check
 from common.results.lines import Column, Line, lines_of
-from common.results.rows import method_of, read_rows
+from common.results.rows import read_rows
 from common.results.tables import METRICS, Printable, of_seeds
 
 CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
+# What a control shares with what is held against it, beside the score: images, how they pass, the network's make.
+SHARED = ("n_id", "id_data_sha256", "protocol", "precision", "backbone", "convention")
 NOT_HELD = (*CONTROLS, "pre-trained")
 REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
 Raw = dict[
@@ -31,21 +34,31 @@ def read_scores(paths: Iterable[Path]) -> Raw:
     """The raw scores that lie beside files of results. Raises UserError where they are not what the rows were made of."""
     found: Raw = {}
     for path in filter(lambda path: scores_file(path).is_file(), paths):
-        arrays = read_npz(scores_file(path), "a file of raw scores")
+        arrays, right, wrong = read_npz(scores_file(path), "a file of raw scores"), set(), {}
         for row in read_rows([path]):
             names = (row["scorer"], f"{row['method']}/{row['scorer']}")
-            pair = next(
-                ((arrays[f"{n}/id"], arrays[s]) for n in names if (s := f"{n}/{row['ood_set']}") in arrays), None
-            )
-            if pair is None:
+            if (name := next((n for n in names if {f"{n}/id", f"{n}/{row['ood_set']}"} <= {*arrays}), None)) is None:
                 continue
-            if auroc(*pair) != float(row["auroc"]):
-                said = f"{row['method']} {row['scorer']} on {row['ood_set']}"
-                raise UserError(
-                    f"{scores_file(path)} is not of the rows of {path.name}: {said} has AUROC {auroc(*pair)}, not {row['auroc']}; score again"
-                )
-            found[place_of(row)] = pair
+            keys = f"{name}/id", f"{name}/{row['ood_set']}"
+            for key_ in keys:
+                check(f"{scores_file(path)}: {key_}", arrays[key_])
+            pair = tuple(arrays[key_] for key_ in keys)
+            if differing := _unlike(row, *pair):
+                wrong[keys[1]] = f"{row['method']} {row['scorer']} on {row['ood_set']} has {differing}"
+            else:
+                right.add(keys[1])
+                found[place_of(row)] = pair
+        # In a file of several networks' rows the raw scores are those of the last that was scored.
+        if said := [text for name, text in wrong.items() if name not in right]:
+            raise UserError(f"{scores_file(path)} is not of the rows of {path.name}: {said[0]}; score again")
     return found
+
+
+def _unlike(row: dict[str, Any], inside: np.ndarray, outside: np.ndarray) -> str:
+    """The first number of a row that these scores do not give; empty where they give them all."""
+    numbers = {"n_id": len(inside), "n_ood": len(outside)}
+    numbers |= summary(inside, outside) if all(int(row[name]) == n for name, n in numbers.items()) else {}
+    return next((f"{METRICS.get(name, name)} {got}, not {row[name]}" for name, got in numbers.items() if float(row[name]) != got), "")  # fmt: skip
 
 
 def place_of(row: dict[str, Any]) -> tuple:
@@ -79,11 +92,20 @@ def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int)
 
 
 def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
-    if method_of(line.any) in NOT_HELD:
+    """Of several (epochs 10, epochs 20) the one whose recipe is nearest to the line's; None where there is none on the same images."""
+    if line.any["method"] in NOT_HELD:
         return None
-    of_score = [other for other in lines if other.scorer == line.scorer and other.cells.keys() & line.cells.keys()]
-    found = (other for name in CONTROLS for other in of_score if method_of(other.any) == name)
-    return next(found, None)
+    able = [other for other in lines if _comparable(line, other)]
+    found = ([other for other in able if other.any["method"] == name] for name in CONTROLS)
+    mine = key(line.any, OF_OOD_SET)
+    nearest = lambda other: len({*mine} ^ {*key(other.any, OF_OOD_SET)})  # noqa: E731
+    return min(next(filter(None, found), ()), key=nearest, default=None)
+
+
+def _comparable(line: Line, other: Line) -> bool:
+    """The options of a joint score hold those of its foreground."""
+    same = all(str(line.any[name]) == str(other.any[name]) for name in ("scorer", *SHARED))
+    return same and other.any["options"] in line.any["options"] and bool(other.cells.keys() & line.cells.keys())
 
 
 def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:

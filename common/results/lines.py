@@ -17,6 +17,9 @@ WORDS = {  # what a column is called where it sets lines apart
 }  # fmt: skip
 
 
+NOT_SAID = "not said"
+
+
 class Column(NamedTuple):
     """An OOD set. `apart`: what sets it apart from another of the same name, of other images for example."""
 
@@ -104,7 +107,7 @@ def _columns(rows: list[dict[str, Any]]) -> list[Column]:
     kept = tuple(name for name in COLUMNS if name not in OF_OOD_SET)
     found = [identity(row, kept) for row in rows]
     said = [apart(one, [other for other in found if other["ood_set", ""] == one["ood_set", ""]]) for one in found]
-    return [Column(row["ood_set"], words) for row, words in zip(rows, said)]
+    return [Column(*words) for words in _each_its_own([(row["ood_set"], words) for row, words in zip(rows, said)])]
 
 
 def _names(found: list[tuple[str, Identity]]) -> list[tuple[str, str]]:
@@ -115,21 +118,31 @@ def _names(found: list[tuple[str, Identity]]) -> list[tuple[str, str]]:
         words = apart(mine, [other for (name, _), other in zip(found, plain) if name == method])
         names.append((f"{method}, {words}" if words else method, one["scorer", ""]))
     options = [one["options", ""] for _, one in found]
-    return [
+    told = [
         (m, f"{score} {words}" if names.count((m, score)) > 1 else score) for (m, score), words in zip(names, options)
+    ]
+    return [(method, score) for score, method in _each_its_own([(score, method) for method, score in told])]
+
+
+def _each_its_own(names: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The last resort: what still bears the name of another (digests that begin alike, a method called `LBF, mu 1`) is numbered, `LBF #2`."""
+    return [
+        (name, f"{words} #{n}".strip() if (n := names[: place + 1].count((name, words))) > 1 else words)
+        for place, (name, words) in enumerate(names)
     ]
 
 
 def apart(one: Identity, among: Sequence[Identity]) -> str:
     """What of one identity differs from others: `mu 3, start epochs 20`; empty where nothing does."""
     places = dict.fromkeys(place for other in (one, *among) for place in other)
-    differing = [place for place in places if any(other.get(place) != one.get(place) for other in among)]
-    return ", ".join(_word(place, one.get(place)) for place in differing)
+    value = lambda of, place: repr(of[place]) if place in of else NOT_SAID  # noqa: E731 - as text: NaN is not equal to NaN
+    differing = [place for place in places if any(value(other, place) != value(one, place) for other in among)]
+    return ", ".join(_word(place, one.get(place, NOT_SAID)) for place in differing)
 
 
 def _word(place: tuple[str, str], value: Any) -> str:
     column, field = place
     if column.endswith("sha256"):
         value = str(value)[:8]
-    shown = f"{value:g}" if isinstance(value, float) else "not said" if value is None else str(value)
+    shown = "none" if value is None else str(value)
     return f"{field or WORDS.get(column, column)} {shown}".strip()

@@ -8,9 +8,23 @@ from typing import Any
 
 from common.cli.errors import UserError
 from common.cli.files import write_atomically
-from common.results.columns import COLUMNS, MEASUREMENT, OPTIONAL, OWN, TRACE, complaint, key
+from common.results.columns import (
+    COLUMNS,
+    IDENTITY,
+    MEASUREMENT,
+    OF_NETWORK,
+    OF_OOD_SET,
+    OPTIONAL,
+    OWN,
+    TRACE,
+    complaint,
+    key,
+)
 
 Row = dict[str, str]
+APART = 0.005  # of two ID accuracies; an image or two fall otherwise on another machine
+NOT_OF_ID = (*OF_OOD_SET, "scorer", "options")
+NOT_OF_NETWORK = tuple(name for name, column in COLUMNS.items() if column.kind == IDENTITY and name not in OF_NETWORK)
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
@@ -38,7 +52,7 @@ def merge_rows(path: Path, rows: list[dict[str, Any]], current: Collection[str] 
     of = lambda row: (*key(row), row["seed"])  # noqa: E731
     passing = {name for name, column in COLUMNS.items() if column.kind == TRACE} - {"checkpoint_sha256"}
     result = lambda row: {name: value for name, value in row.items() if value and name not in passing}  # noqa: E731
-    found, by_key = [row for _, row in _read(path)] if path.is_file() else [], {of(row): row for row in new}
+    found, by_key = [row for _, row in each_row(path)] if path.is_file() else [], {of(row): row for row in new}
     kept = [row for row in found if of(row) not in by_key and (current is None or row["checkpoint_sha256"] in current)]
     same = [row for row in found if of(row) in by_key and result(row) == result(by_key[of(row)])]
     columns = _columns((*kept, *new))
@@ -66,8 +80,12 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     value that cannot be, and for two results of one thing: of one seed by different weights, or of the same weights with different numbers.
     """
     rows: dict[tuple, tuple[str, Row]] = {}
+    networks: dict[tuple, tuple[str, Row]] = {}
+    accuracies: dict[tuple, tuple[str, Row]] = {}
     for path in paths:
-        for where, row in _read(path):
+        for where, row in each_row(path):
+            _check_network(where, row, *networks.setdefault((*key(row, NOT_OF_NETWORK), row["seed"]), (where, row)))
+            _check_accuracy(where, row, *accuracies.setdefault((*key(row, NOT_OF_ID), row["seed"]), (where, row)))
             other_place, other = rows.setdefault((*key(row), row["seed"]), (where, row))
             if differing := _contradictions(other, row):
                 what = f"{row['method']} {row['scorer']} on {row['ood_set']}, seed {row['seed']}"
@@ -77,25 +95,41 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     return [row for _, row in rows.values()]
 
 
+def _check_network(where: str, row: Row, first_place: str, first: Row) -> None:
+    """Raise UserError where a row is of one seed with another, whatever their scores and sets, and not of the same weights."""
+    if row["checkpoint_sha256"] != first["checkpoint_sha256"]:
+        weights = " and ".join(one["checkpoint_sha256"][:12] for one in (first, row))
+        said = f"two networks of {row['method']} on {row['id_set']}, seed {row['seed']}: {first_place} and {where}"
+        raise UserError(f"{said} (weights {weights}); give the results of one")
+
+
+def _check_accuracy(where: str, row: Row, first_place: str, first: Row) -> None:
+    """Raise UserError where rows of one network on one ID test set say unlike accuracies, by more than what two machines make of it."""
+    one, other = (of["id_accuracy"] for of in (first, row))
+    if (one == "nan") != (other == "nan") or abs(float(one) - float(other)) > APART:
+        said = f"two ID accuracies of {row['method']} on {row['id_set']}, seed {row['seed']}: {first_place} and {where}"
+        raise UserError(f"{said} ({one} and {other}); score again")
+
+
 def _contradictions(one: Row, other: Row) -> str:
-    names = ["checkpoint_sha256", *(name for name, column in COLUMNS.items() if column.kind == MEASUREMENT)]
-    differing = [name for name in names if one[name] != other[name]]
-    if differing[:1] == ["checkpoint_sha256"]:
-        return f"weights {one['checkpoint_sha256'][:12]} and {other['checkpoint_sha256'][:12]}"
+    names = [name for name, column in COLUMNS.items() if column.kind == MEASUREMENT]
+    differing = [name for name in names if one[name] != other[name] and float(one[name]) != float(other[name])]
     return ", ".join(f"{name} {one[name]} and {other[name]}" for name in differing)
 
 
-def _read(path: Path) -> Iterator[tuple[str, Row]]:
+def each_row(path: Path) -> Iterator[tuple[str, Row]]:
     """(file and line, row) of one file; older ones are filled up."""
     if not path.is_file():
         raise UserError(f"no results at {path}")
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets begin their files with a mark
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a file of results: byte {error.start} is not text (UTF-8)") from error
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [])
+        if not header:
+            raise UserError(f"{path} is not a file of results: its first line is empty")
         columns = _columns_of(path, header)
         if not text.endswith("\n"):
             raise UserError(f"{path}: the last line is cut ({text.rpartition(chr(10))[2][:60]!r}); make it again")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli.stamps import is_current, stamps_of
-from common.results.rows import Row, read_rows
+from common.results.rows import Row, each_row
 
 
 def stale(results: Path) -> str:
@@ -14,7 +14,7 @@ def stale(results: Path) -> str:
         return ""
     from common.checkpoint import read_facts  # torch, needed only where no stamp vouches for the rows
 
-    facts, rows = read_facts(network), read_rows([results])
+    facts, rows = read_facts(network), [row for _, row in each_row(results)]
     weights = facts["weights_sha256"]
     if not (old := weights and _of_others(rows, facts["method"], weights)):
         return ""

@@ -52,8 +52,14 @@ def average_cell(line: Line, columns: Sequence[Column], metrics: Sequence[str]) 
     return " / ".join(map(said, found)) + of_seeds(len(found[0])) if all(found) else "-"
 
 
+def in_a_line(text: str) -> str:
+    """As it stands in a table: what ends a line is spelt, whatever a set or a method is called."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are padded, so that it reads well on a screen too."""
+    header, *lines = ([in_a_line(text).replace("|", r"\|") for text in row] for row in (header, *lines))
     widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
     align = [str.ljust if i < 2 else str.rjust for i in range(len(header))]
     draw = lambda row: "| " + " | ".join(a(text, w) for a, text, w in zip(align, row, widths)) + " |"  # noqa: E731
@@ -106,7 +112,7 @@ def latex(tables: dict[str, Printable]) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], text)
+    return re.sub("|".join(map(re.escape, LATEX)), lambda found: LATEX[found[0]], in_a_line(text))
 
 
 def read_paper(folder: Path) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import result_row
 
-from common.results.columns import COLUMNS, IDENTITY, MEASUREMENT, OF_OOD_SET, SEED, TRACE, complaint, key
+from common.results.columns import COLUMNS, IDENTITY, MEASUREMENT, OF_OOD_SET, OPTIONAL, SEED, TRACE, complaint, key
 
 RECIPE = {"mu": 1.0, "drops": [0.5], "steps": None, "crop": "pad", "flip": True, "masks_sha256": "a"}
 UPSTREAM = {"start": {"lr": 0.1, "start": {"epochs": 5}}, "masks": {"theta": 0.2, "data_sha256": "b"}}
@@ -83,6 +83,9 @@ def test_a_column_of_a_table_and_a_line_share_the_identity_between_them():
         ("aupr_in", "1.0000001", "a number in [0, 1]"), ("aupr_out", "-0.1", "a number in [0, 1]"), ("auroc", "", "a number in [0, 1]"),
         ("id_accuracy", "90", "a number in [0, 1]"), ("n_id", "0", "a whole number above 0"), ("n_ood", "1.5", "a whole number above 0"),
         ("n_ood", "²", "a whole number above 0"), ("method", " ", "something"), ("seed", "", "something"),
+        ("seed", "01", "a whole number, or -"), ("seed", "1.0", "a whole number, or -"), ("seed", "²", "a whole number, or -"), ("n_id", "010", "a whole number above 0"),
+        ("n_id", "1" * 5000, "a whole number above 0"), ("auroc", "0.1_2", "a number in [0, 1]"), ("auroc", " 0.5", "a number in [0, 1]"), ("auroc", ".", "a number in [0, 1]"),
+        ("benchmark", "TRUE", "True or False"), ("recipe", '{"mu": 1, "mu": 3}', "a whole recipe (JSON)"), ("upstream", '{"a":' * 9999, "a whole recipe (JSON)"),
         ("recipe", '{"mu": 1', "a whole recipe (JSON)"), ("method", "=cmd|' /C calc'!A0", "text that a spreadsheet does not run as a formula"),
         ("scorer", "+cmd", "text that a spreadsheet does not run as a formula"), ("ood_set", "@SUM(A1)", "text that a spreadsheet does not run as a formula"),
     ],
@@ -96,3 +99,11 @@ def test_a_value_that_cannot_be_is_named(column, value, wants):
 )
 def test_what_can_be_is_left_alone(change):
     assert complaint(WHOLE | change, COLUMNS) is None
+
+
+def test_an_interval_has_both_ends_in_their_order():
+    ends, every = {"fpr95_low": "0.1", "fpr95_high": "0.2", "auroc_low": "0.3", "auroc_high": "0.4"}, COLUMNS | OPTIONAL
+    assert complaint(WHOLE | ends, every) is None and complaint(WHOLE | dict.fromkeys(ends, ""), every) is None
+    assert complaint(WHOLE | ends | {"auroc_low": "0.5"}, every) == ("auroc_low", "0.5", "at most auroc_high, 0.4")
+    name, value, wants = complaint(WHOLE | ends | {"fpr95_high": ""}, every)
+    assert (name, value) == ("fpr95_high", "") and wants.startswith("there")

@@ -39,10 +39,34 @@ def test_other_images_or_another_score_are_no_control():
         {"id_set": "cifar100"},
         {"seed": 1},
         {"ood_set": "isun"},
+        {"n_id": 5, "id_data_sha256": "part"},
+        {"id_data_sha256": "other"},
+        {"precision": "bf16"},
+        {"backbone": "wrn28-10"},
+        {"protocol": "via32"},
+        {"options": "Energy(T=2.0)"},
     ):
         found = body([ours, result_row(method="control", **change)])
         assert found == [] or found[0][2:] == ["-"], change
     assert body([ours]) == []
+
+
+def test_of_several_controls_the_nearest_is_taken():
+    recipe = '{{"epochs": {}, "mu": {}}}'.format
+    rows = [
+        result_row(method=method, recipe=recipe(epochs, mu), auroc=auroc)
+        for method, epochs, mu, auroc in (("LBF", 10, 1, 0.9), ("LBF", 20, 1, 0.8), ("control", 20, 0, 0.5), ("control", 10, 0, 0.3))
+    ]  # fmt: skip
+    assert [(line[0], line[2].partition(" / ")[2]) for line in body(rows)] == [
+        ("LBF, epochs 10 - control, epochs 10", "+60.00"),
+        ("LBF, epochs 20 - control, epochs 20", "+30.00"),
+    ]
+
+
+def test_a_joint_score_is_held_against_its_foreground_under_the_same_protocol():
+    ours = result_row(method="DFB +", options="JointScorer(foreground=Energy(T=1.0))", protocol="via32", auroc=0.9)
+    vanilla = [result_row(method="vanilla", protocol=protocol, auroc=0.5) for protocol in ("own", "via32")]
+    assert body([ours, *vanilla]) == [["DFB + (via32) - vanilla (via32)", "energy", "+0.00 / +40.00"]]
 
 
 def scored(folder, method: str, shift: float) -> dict:
@@ -50,7 +74,10 @@ def scored(folder, method: str, shift: float) -> dict:
     draw = np.random.default_rng(0)
     inside, far = draw.normal(shift, 1, 60), draw.normal(0, 1, 50)
     row = result_row(
-        method=method, **{name: summary(inside, far)[name] for name in ("fpr95", "auroc", "aupr_in", "aupr_out")}
+        method=method,
+        n_id=60,
+        n_ood=50,
+        **{name: summary(inside, far)[name] for name in ("fpr95", "auroc", "aupr_in", "aupr_out")},
     )
     write_rows(folder / "results.csv", row)
     np.savez(folder / "results.npz", **{"energy/id": inside, "energy/svhn": far})
@@ -78,8 +105,26 @@ def test_scores_that_are_not_of_the_rows_are_refused(tmp_path):
     with np.load(tmp_path / "a/results.npz") as file:
         arrays = dict(file)
     np.savez(tmp_path / "a/results.npz", **arrays | {"energy/id": arrays["energy/id"] + 0.5})
+    for damage, said in (
+        ({"energy/id": arrays["energy/id"][:, None]}, "energy/id must be one number an image"),
+        ({"energy/svhn": arrays["energy/svhn"].astype(str)}, "energy/svhn must be one number an image"),
+        ({"energy/id": arrays["energy/id"][:-1]}, "LBF energy on svhn has n_id 59, not 60; score again"),
+    ):
+        np.savez(tmp_path / "a/results.npz", **arrays | damage)
+        with pytest.raises(UserError, match=said):
+            read_scores([one["path"]])
+    np.savez(tmp_path / "a/results.npz", **{name: of for name, of in arrays.items() if name != "energy/id"})
+    assert read_scores([one["path"]]) == {}
+    np.savez(tmp_path / "a/results.npz", **arrays | {"energy/id": arrays["energy/id"] + 0.5})
     with pytest.raises(
         UserError,
-        match=r"a/results.npz is not of the rows of results.csv: LBF energy on svhn has AUROC 0.\d+, not 0.\d+; score again",
+        match=r"a/results.npz is not of the rows of results.csv: LBF energy on svhn has FPR95 0.\d+, not 0.\d+; score again",
     ):
         read_scores([one["path"]])
+
+
+def test_in_a_file_of_two_networks_the_scores_are_those_of_one(tmp_path):
+    first, last = scored(tmp_path / "a", "LBF", 1.5), scored(tmp_path / "b", "control", 1.0)
+    both = write_rows(tmp_path / "b/results.csv", *read_rows([first["path"], last["path"]]))
+    (pair,) = read_scores([both]).values()
+    assert all(np.array_equal(*of) for of in zip(pair, last["pair"]))

@@ -36,6 +36,13 @@ def test_seeds_share_a_line_and_come_in_the_order_of_seeds():
         ({"recipe": recipe(mu=0.5, crop="window")}, ("LBF, mu 1, crop pad", "LBF, mu 0.5, crop window")),
         ({"recipe": recipe(masks_sha256="b"), "seed": 1}, ("LBF",)),
         ({"recipe": recipe(norm="l1")}, ("LBF, norm not said", "LBF, norm l1")),
+        ({"recipe": recipe(norm=None)}, ("LBF, norm not said", "LBF, norm none")),
+        ({"recipe": recipe(lr=0.1000000001)}, ("LBF, lr 0.1", "LBF, lr 0.1000000001")),
+        ({"recipe": recipe(mu=2**53 + 1)}, ("LBF, mu 1", "LBF, mu 9007199254740993")),
+        ({"recipe": recipe(mu=10**400)}, ("LBF, mu 1", f"LBF, mu {10**400}")),
+        ({"recipe": recipe(mu="1")}, ("LBF, mu 1", "LBF, mu 1 #2")),
+        ({"recipe": '{"lr": 1e-1, "masks_sha256": "b", "crop": "pad", "mu": 1}', "seed": 1}, ("LBF",)),
+        ({"recipe": recipe(norm=float("nan")), "seed": 1}, ("LBF, norm not said", "LBF, norm nan")),
         ({"backbone": "wrn28-10"}, ("LBF, resnet18", "LBF, wrn28-10")),
         ({"n_id": 7}, ("LBF, n ID 10", "LBF, n ID 7")),
         ({"limit": 1000, "train_data_sha256": "0123456789ab"}, ("LBF, training data t, limit all", "LBF, training data 01234567, limit 1000")),
@@ -60,6 +67,18 @@ def test_a_recipe_sets_a_method_apart_whichever_scores_each_was_given():
 def test_options_set_scores_of_one_name_apart():
     rows = [result_row(), result_row(options="Energy(T=2.0)"), result_row(scorer="msp", options="MSP()")]
     assert names(*rows) == [("LBF", "energy Energy(T=1.0)"), ("LBF", "energy Energy(T=2.0)"), ("LBF", "msp")]
+
+
+def test_what_differs_behind_the_digits_that_are_shown_is_a_line_and_a_column_of_its_own():
+    rows = [
+        result_row(ood_data_sha256=f"01234567{end}", id_data_sha256=f"89abcdef{end}", auroc=end / 10) for end in (1, 2)
+    ]
+    columns, lines = lines_of(rows)
+    assert [column.title for column in columns] == ["SVHN (data 01234567)", "SVHN (data 01234567 #2)"]
+    assert [line.method for line in lines] == ["LBF, ID data 89abcdef", "LBF, ID data 89abcdef #2"]
+    assert [line.values(column, "auroc") for line, column in zip(lines, columns)] == [{"0": 0.1}, {"0": 0.2}]
+    named = lines_of([result_row(method="LBF, mu 1"), result_row(recipe=recipe()), result_row(recipe=recipe(mu=3))])[1]
+    assert len({(line.method, line.scorer) for line in named}) == 3
 
 
 def test_other_images_under_one_name_are_columns_of_their_own():

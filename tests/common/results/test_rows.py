@@ -11,7 +11,7 @@ from common.results.columns import COLUMNS, IDENTITY
 from common.results.rows import csv_text, merge_rows, method_of, read_rows, write_csv
 
 ROW = result_row(auroc=1 / 3, protocol="via32")
-OTHER = {"n_id": "7", "n_ood": "7"}  # a value that fits, where "other" does not
+OTHER = {"n_id": "7", "n_ood": "7", "seed": "7", "benchmark": "False"}  # a value that fits, where "other" does not
 
 
 def test_all_digits_are_kept_and_a_row_that_lacks_something_is_refused(tmp_path):
@@ -55,7 +55,10 @@ def test_rows_join_those_of_the_file_and_replace_those_of_the_same(tmp_path):
 
 
 def test_rows_of_stale_weights_go_where_the_file_is_of_one_network(tmp_path):
-    path, row = tmp_path / "r.csv", lambda scorer, weights: ROW | {"scorer": scorer, "checkpoint_sha256": weights}
+    path, row = (
+        tmp_path / "r.csv",
+        lambda scorer, weights: ROW | {"scorer": scorer, "checkpoint_sha256": weights, "method": weights},
+    )
     merge_rows(path, [row("msp", "old"), row("knn", "vanilla")])
     assert not merge_rows(path, [row("energy", "new")])
     assert [r["scorer"] for r in read_rows([path])] == ["msp", "knn", "energy"]
@@ -93,7 +96,11 @@ def test_a_file_from_before_a_column_is_filled_up_and_one_that_lacks_more_is_ref
     "damage,said",
     [
         (lambda text: b"\x89PNG\r\n\xff\xfe", "byte 0 is not text"),
-        (lambda text: b"", "no column method"),
+        (lambda text: b"", "its first line is empty"),
+        (lambda text: b"\n" + text, "its first line is empty"),
+        (lambda text: text.replace(b",", b";"), "no column method"),
+        (lambda text: text.replace(b"auroc", b"method", 1), "no column auroc"),
+        (lambda text: text.replace(b",0.75,", b",0.1_2,"), r"auroc must be a number in \[0, 1\], got '0.1_2'"),
         (lambda text: text.splitlines(True)[0], "it has a header and no row"),
         (lambda text: text[:-1], "the last line is cut"),
         (lambda text: text[:-40], "the last line is cut"),
@@ -137,9 +144,11 @@ def test_one_seed_with_two_weights_or_one_network_with_two_numbers_names_both(tm
     one = write_rows(tmp_path / "a.csv", result_row(checkpoint_sha256="first"))
     other = write_rows(tmp_path / "b.csv", result_row(checkpoint_sha256="second"))
     with pytest.raises(
-        UserError,
-        match=r"two results of LBF energy on svhn, seed 0: .*a.csv:2 and .*b.csv:2 \(weights first and second\)",
+        UserError, match=r"two networks of LBF on cifar10, seed 0: .*a.csv:2 and .*b.csv:2 \(weights first and second\)"
     ):
+        read_rows([one, other])
+    write_rows(other, result_row(checkpoint_sha256="second", ood_set="isun", scorer="msp", options="MSP()"))
+    with pytest.raises(UserError, match=r"two networks .*\(weights first and second\)"):
         read_rows([one, other])
     write_rows(other, result_row(checkpoint_sha256="first", auroc=0.5))
     with pytest.raises(UserError, match=r"a.csv:2 and .*b.csv:2 \(auroc 0.75 and 0.5\)"):
@@ -148,6 +157,26 @@ def test_one_seed_with_two_weights_or_one_network_with_two_numbers_names_both(tm
         other, result_row(checkpoint_sha256="second", recipe='{"mu": 3}'), result_row(checkpoint_sha256="third", seed=1)
     )
     assert len(read_rows([one, other])) == 3
+
+
+def test_one_network_has_one_accuracy_on_one_id_test_set(tmp_path):
+    one = write_rows(tmp_path / "a.csv", result_row(id_accuracy=0.9))
+    for accuracy in ("0.7", "nan"):
+        other = write_rows(tmp_path / "b.csv", result_row(id_accuracy=accuracy, ood_set="isun"))
+        with pytest.raises(UserError, match=rf"a.csv:2 and .*b.csv:2 \(0.9 and {accuracy}\); score again"):
+            read_rows([one, other])
+        write_rows(other, result_row(id_accuracy=accuracy, ood_set="isun", id_data_sha256="part", n_id=5))
+        assert len(read_rows([one, other])) == 2
+    write_rows(other, result_row(id_accuracy=0.9001, ood_set="isun"))
+    assert len(read_rows([one, other])) == 2, "an image of another machine"
+
+
+def test_what_a_spreadsheet_makes_of_a_file_is_read_all_the_same(tmp_path):
+    path = write_rows(tmp_path / "a.csv", result_row(auroc="0.5"))
+    rows, text = read_rows([path]), path.read_bytes()
+    (tmp_path / "b.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    write_rows(tmp_path / "c.csv", dict(reversed(result_row(auroc="5.0e-1").items())))
+    assert read_rows([path, tmp_path / "b.csv", tmp_path / "c.csv"]) == rows
 
 
 def test_a_method_is_named_with_a_protocol_that_is_not_its_own():

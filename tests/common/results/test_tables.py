@@ -3,7 +3,7 @@
 from result_rows import result_row
 
 from common.results.paper import join
-from common.results.tables import beside_paper, latex, own_tables, show
+from common.results.tables import beside_paper, latex, markdown, own_tables, show
 
 ROWS = [
     result_row(method="DFB +", auroc=0.8),
@@ -66,3 +66,10 @@ def test_own_tables_are_written_for_latex_too():
         {"t": (["method", "score"], [[r"\input{/x} $1 -- a_b", "-"]])}
     )
     assert r"\begin{tabular}{llrrr}" in text and text.count(r"\\") == 2
+
+
+def test_a_name_neither_ends_a_cell_nor_a_line():
+    table = markdown(["method", "score", "folder:/a\nb"], [["a|b", "msp", "1.00"]])
+    assert table.splitlines()[0] == r"| method | score | folder:/a\nb |" and r"| a\|b   | msp   |" in table
+    assert len(table.splitlines()) == 3
+    assert r"folder:/a\textbackslash{}nb" in latex({"x": (["method", "score", "folder:/a\nb"], [])})
