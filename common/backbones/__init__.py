@@ -13,6 +13,7 @@ from torch import nn
 
 from common.backbones.blocks import timm_blocks
 from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, WideResNet
+from common.backbones.cifar import CifarResNet, DenseNetBC
 from common.backbones.classifier import Classifier
 from common.backbones.output_stride import set_output_stride
 from common.backbones.weights import BIT, load_weights, timm_network
@@ -42,14 +43,19 @@ class Spec:
     note: str
 
 
-_FOUR = _stages("layer1", "layer2", "layer3", "layer4")
+_THREE, _FOUR = _stages("layer1", "layer2", "layer3"), _stages("layer1", "layer2", "layer3", "layer4")
+_BLOCKS = _stages("block1", "block2", "block3")
 BACKBONES: dict[str, Spec] = {
-    "resnet8": Spec(SmallResNet, 128, 48, _stages("layer1", "layer2", "layer3"), "three basic blocks, for CPU work"),
+    "resnet8": Spec(SmallResNet, 128, 48, _THREE, "three basic blocks, for CPU work"),
     "resnet18": Spec(lambda: TorchvisionBody("resnet18", True), 512, 32, _FOUR, "3x3 stem, 4 x 4 map at 32 px"),
     "resnet34": Spec(lambda: TorchvisionBody("resnet34", True), 512, 32, _FOUR, "as resnet18 (LBF Table I)"),
-    "wrn28-10": Spec(
-        WideResNet, 640, 32, _stages("block1", "block2", "block3"), "8 x 8 map at 32 px, dropout 0.3 (LBF Table II)"
-    ),
+    "wrn28-10": Spec(WideResNet, 640, 32, _BLOCKS, "8 x 8 map at 32 px, dropout 0.3 (LBF Table II)"),
+    "wrn40-2": Spec(lambda: WideResNet(40, 2), 128, 32, _BLOCKS, "8 x 8 map at 32 px, dropout 0.3"),
+    "resnet20": Spec(lambda: CifarResNet(20), 64, 32, _THREE, "8 x 8 map at 32 px, shortcuts without weights"),
+    "resnet32": Spec(lambda: CifarResNet(32), 64, 32, _THREE, "as resnet20"),
+    "resnet44": Spec(lambda: CifarResNet(44), 64, 32, _THREE, "as resnet20"),
+    "resnet56": Spec(lambda: CifarResNet(56), 64, 32, _THREE, "as resnet20"),
+    "densenet100-12": Spec(DenseNetBC, 342, 32, _BLOCKS, "DenseNet-BC, 8 x 8 map at 32 px (DICE: DenseNet-101)"),
     "resnet50": Spec(
         lambda: TorchvisionBody("resnet50", False), 2048, 224, _FOUR, "7 x 7 map at 224 px (LBF Table III)"
     ),
