@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from common.backbones.blocks import timm_blocks
-from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, WideResNet
-from common.backbones.classifier import Classifier
+from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, Trunk, WideResNet
+from common.backbones.cifar import CifarResNet, DenseNetBC
+from common.backbones.classifier import HALF_STATS, IMAGENET_STATS, PUBLIC_CIFAR_STATS, Classifier, Stats
 from common.backbones.output_stride import set_output_stride
-from common.backbones.weights import BIT, load_weights, timm_network
+from common.backbones.weights import BIT, load_weights, timm_network, torchvision_network
 from common.cli.errors import UserError, unknown
 
 __all__ = ["BACKBONES", "Classifier", "Spec", "build", "spec"]
@@ -33,28 +34,44 @@ def _stages(*names: str) -> Callable[[nn.Module], list[nn.Module]]:
 
 @dataclass(frozen=True)
 class Spec:
-    """How to make a body. `image_size` is the size in pixels it is meant for (others work where the architecture allows)."""
+    """How to make a body. `image_size` is the size in pixels it is meant for (others work where the architecture allows); `stats`: what its public
+    weights were normalised by, where there is but one answer."""
 
     make: Callable[[], nn.Module]
     channels: int
     image_size: int
     blocks: Callable[[nn.Module], list[nn.Module]]
     note: str
+    stats: Stats | None = None
 
 
-_FOUR = _stages("layer1", "layer2", "layer3", "layer4")
+_THREE, _FOUR = _stages("layer1", "layer2", "layer3"), _stages("layer1", "layer2", "layer3", "layer4")
+_BLOCKS = _stages("block1", "block2", "block3")
 BACKBONES: dict[str, Spec] = {
-    "resnet8": Spec(SmallResNet, 128, 48, _stages("layer1", "layer2", "layer3"), "three basic blocks, for CPU work"),
+    "resnet8": Spec(SmallResNet, 128, 48, _THREE, "three basic blocks, for CPU work"),
     "resnet18": Spec(lambda: TorchvisionBody("resnet18", True), 512, 32, _FOUR, "3x3 stem, 4 x 4 map at 32 px"),
     "resnet34": Spec(lambda: TorchvisionBody("resnet34", True), 512, 32, _FOUR, "as resnet18 (LBF Table I)"),
-    "wrn28-10": Spec(
-        WideResNet, 640, 32, _stages("block1", "block2", "block3"), "8 x 8 map at 32 px, dropout 0.3 (LBF Table II)"
+    "wrn28-10": Spec(WideResNet, 640, 32, _BLOCKS, "8 x 8 map at 32 px, dropout 0.3 (LBF Table II)"),
+    "wrn40-2": Spec(lambda: WideResNet(40, 2), 128, 32, _BLOCKS, "8 x 8 map at 32 px, dropout 0.3"),
+    "resnet20": Spec(
+        lambda: CifarResNet(20), 64, 32, _THREE, "8 x 8 map at 32 px, shortcuts without weights", IMAGENET_STATS
+    ),
+    "resnet32": Spec(lambda: CifarResNet(32), 64, 32, _THREE, "as resnet20", IMAGENET_STATS),
+    "resnet44": Spec(lambda: CifarResNet(44), 64, 32, _THREE, "as resnet20", IMAGENET_STATS),
+    "resnet56": Spec(lambda: CifarResNet(56), 64, 32, _THREE, "as resnet20", IMAGENET_STATS),
+    "densenet100-12": Spec(
+        DenseNetBC, 342, 32, _BLOCKS, "DenseNet-BC, 8 x 8 map at 32 px (DICE: DenseNet-101)", PUBLIC_CIFAR_STATS
     ),
     "resnet50": Spec(
-        lambda: TorchvisionBody("resnet50", False), 2048, 224, _FOUR, "7 x 7 map at 224 px (LBF Table III)"
+        lambda: TorchvisionBody("resnet50", False),
+        2048,
+        224,
+        _FOUR,
+        "7 x 7 map at 224 px (LBF Table III)",
+        IMAGENET_STATS,
     ),
     "bit-r50x1": Spec(
-        lambda: TimmBody(timm_network(BIT)), 2048, 128, lambda b: timm_blocks(b.net), f"timm {BIT} (DFB)"
+        lambda: TimmBody(timm_network(BIT)), 2048, 128, lambda b: timm_blocks(b.net), f"timm {BIT} (DFB)", HALF_STATS
     ),
 }
 
@@ -62,15 +79,27 @@ BACKBONES: dict[str, Spec] = {
 def _timm_spec(arch: str) -> Spec:
     net = timm_network(arch)
     size_px = net.default_cfg.get("input_size", (3, 224, 224))[-1]
-    return Spec(lambda: TimmBody(net), net.num_features, size_px, lambda body: timm_blocks(body.net), arch)
+    stats = tuple(net.default_cfg.get("mean", ())), tuple(net.default_cfg.get("std", ()))
+    known = stats if len(stats[0]) == len(stats[1]) == 3 else None
+    return Spec(lambda: TimmBody(net), net.num_features, size_px, lambda body: timm_blocks(body.net), arch, known)
+
+
+def _torchvision_spec(arch: str) -> Spec:
+    net = torchvision_network(arch)
+    body, heads = Trunk(net, relu="densenet" in arch), [m for m in net.modules() if isinstance(m, nn.Linear)]
+    if not heads or not len(body):
+        raise UserError(f"torchvision's {arch} has no body before a pooling and a linear head")
+    return Spec(lambda: body, heads[-1].in_features, 224, timm_blocks, arch, IMAGENET_STATS)
 
 
 def spec(name: str) -> Spec:
-    """The entry of BACKBONES, or one made for `timm:NAME`. Raises UserError for an unknown name."""
+    """The entry of BACKBONES, or one made for `timm:NAME` or `torchvision:NAME`. Raises UserError for an unknown name."""
     if name.startswith("timm:"):
         return _timm_spec(name.removeprefix("timm:"))
+    if name.startswith("torchvision:"):
+        return _torchvision_spec(name.removeprefix("torchvision:"))
     if name not in BACKBONES:
-        raise unknown("backbone", name, [*BACKBONES, "timm:NAME"])
+        raise unknown("backbone", name, [*BACKBONES, "timm:NAME", "torchvision:NAME"])
     return BACKBONES[name]
 
 

@@ -102,3 +102,20 @@ class TimmBody(nn.Module):
 
     def forward(self, x):
         return self.net.forward_features(x)
+
+
+class Trunk(nn.Sequential):
+    """Another's network up to its global pooling, under its own names of tensors. `relu`: what that network does between its parts and its pooling."""
+
+    def __init__(self, net: nn.Module, ends: tuple[str, ...] = ("avgpool", "classifier", "fc"), relu: bool = False):
+        parts = {}
+        for name, part in net.named_children():
+            if name in ends:
+                break
+            parts[name] = part
+        super().__init__(parts)
+        self.relu_last = relu
+
+    def forward(self, x):
+        x = super().forward(x)
+        return F.relu(x) if self.relu_last else x

@@ -13,6 +13,10 @@ Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
 CIFAR10_STATS: Stats = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
+# What much public code for CIFAR divides by: the mean of the deviations within single images, not the deviation of all pixels
+PUBLIC_CIFAR_STATS: Stats = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
 CIFAR100_STATS: Stats = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 

@@ -33,6 +33,10 @@ def dilate(body: nn.Module, output_stride: int) -> None:
 
     Raises UserError unless output_stride is the body's own stride divided by a power of two.
     """
+    if any(isinstance(module, nn.AvgPool2d) for module in body.modules()):
+        raise UserError(
+            f"output_stride {output_stride}: this network averages neighbours between its stages, which no dilation replaces"
+        )
     before, own = _strides(body)
     if output_stride < 1 or own % output_stride or (own // output_stride).bit_count() != 1:
         raise UserError(
