@@ -159,6 +159,17 @@ def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(
     )
 
 
+def test_synchronised_batch_norm_is_that_of_network_and_objective_alike(monkeypatch):
+    own = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    model = distributed_runs.network(8)
+    distributed.synchronise_batch_norm(torch.device("cuda"), model, own)
+    assert type(own[1]) is torch.nn.BatchNorm1d, "one process has the whole batch"
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    distributed.synchronise_batch_norm(torch.device("cuda"), model, own)
+    norms = [m for m in (*model.modules(), *own) if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 5 and all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+
+
 def test_dropout_would_draw_anew_in_every_process_and_in_the_first_as_in_one(both):
     (one,), two = (json.loads((folder / "said.json").read_text())["draws"] for folder in both)
     assert two[0] == one and two[1] != one
