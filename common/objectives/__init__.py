@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from common.cli.errors import UserError, unknown
-from common.objectives import cross_entropy, mixup
+from common.objectives import cross_entropy, logitnorm, mixup
 from common.objectives.cross_entropy import presets_for
 from common.training.method import Method
 from common.training.objective import Objective
 
-METHODS: dict[str, Method] = {method.name: method for method in (cross_entropy.METHOD, mixup.METHOD)}
+METHODS: dict[str, Method] = {method.name: method for method in (cross_entropy.METHOD, mixup.METHOD, logitnorm.METHOD)}
 
 
 def method_named(name: str) -> Method:
