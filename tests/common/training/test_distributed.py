@@ -81,6 +81,7 @@ METHODS = (
     "dense",
     "lbf-group-norm",
     "dense-group-norm",
+    *distributed_runs.BASELINES,
 )
 
 
@@ -95,6 +96,13 @@ def test_five_steps_in_two_processes_are_those_of_one(both, name):
         assert one[what].keys() == two[what].keys() and one[what]
         for key, value in one[what].items():
             assert torch.allclose(value, two[what][key], rtol=0, atol=1e-6), (what, key)
+
+
+@pytest.mark.parametrize("name", distributed_runs.BASELINES)
+def test_layers_and_buffers_of_the_objective_are_those_of_one_process(both, name):
+    one, two = (checkpoint.load_objective_state(folder / name / "checkpoint.pt") for folder in both)
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(value, two[key], rtol=0, atol=1e-6) for key, value in one.items())
 
 
 @pytest.mark.parametrize("name", METHODS)
