@@ -25,9 +25,9 @@ def main() -> None:
 
 
 def chosen_by_preset() -> tuple[Method, ...]:
-    """The methods that need no --objective, for they have presets of names that no other before them has."""
+    """The methods that need no --objective, for they have presets of names that no other before them has, and are not asked for by name alone."""
     methods: dict[str, Method] = {}
-    for method in METHODS.values():
+    for method in (method for method in METHODS.values() if not method.by_name):
         methods = {name: method for name in method.presets} | methods
     return tuple(method for method in METHODS.values() if method in methods.values())
 

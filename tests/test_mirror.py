@@ -8,7 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ELSEWHERE = {
-    "common/training/recipe.py": "common/training/test_engine.py",
     "common/backbones/classifier.py": "common/backbones/test_backbones.py",
     "common/cli/flags.py": "test_starts.py",  # --help of every command
     "common/cli/stamps.py": "common/cli/test_steps.py",

@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 from common.cli.errors import UserError, unknown
-from common.objectives import cross_entropy, mixup
+from common.objectives import cross_entropy, logitnorm, mixup, vos
 from common.objectives.cross_entropy import presets_for
 from common.training.method import Method
 from common.training.objective import Objective
 
-METHODS: dict[str, Method] = {method.name: method for method in (cross_entropy.METHOD, mixup.METHOD)}
+_MODULES = (cross_entropy, mixup, logitnorm, vos)
+METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in _MODULES}
 
 
 def method_named(name: str) -> Method:

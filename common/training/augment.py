@@ -30,6 +30,7 @@ class Draws(NamedTuple):
     factors: Float[Tensor, "batch 4"] | None = None  # of the jitter, one for each of OPERATIONS
     order: Int64[Tensor, " batch"] | None = None  # of these operations, a row of ORDERS
     jittered: Bool[Tensor, " batch"] | None = None
+    greyed: Bool[Tensor, " batch"] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Augmentation:
     jitter: bool = False
     jitter_strength: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     jitter_probability: float = 0.8
+    grey_probability: float = 0.0
 
     def draw(self, batch: int, size: tuple[int, int], generator: torch.Generator) -> Draws:
         """The numbers for `batch` images of `size` (rows, columns, in pixels). `generator` lives on the CPU."""
@@ -64,6 +66,8 @@ class Augmentation:
             drawn["jittered"] = torch.rand(batch, generator=generator) < self.jitter_probability
             # A shuffled deck of the orders: each is as likely as another for any image.
             drawn["order"] = torch.randperm(batch, generator=generator).argsort() % len(ORDERS)
+        if self.grey_probability:
+            drawn["greyed"] = torch.rand(batch, generator=generator) < self.grey_probability
         return Draws(**drawn)
 
     def apply(
@@ -72,7 +76,7 @@ class Augmentation:
         draws: Draws,
         masks: Bool[Tensor, "batch height width"] | None = None,
     ) -> tuple[Float[Tensor, "batch 3 rows cols"], Bool[Tensor, "batch rows cols"] | None]:
-        """Floats in [0, 1], each image with its own crop, flip and jitter, and the masks with those crops and flips."""
+        """Floats in [0, 1], each image with its own crop, flip, jitter and greyscale, and the masks with those crops and flips."""
         planes = pixels.float() / 255
         if masks is not None:
             planes = torch.cat([planes, masks[:, None].to(planes)], dim=1)
@@ -83,6 +87,8 @@ class Augmentation:
             here = rows.to(images.device)
             done = color_jitter(images[here], draws.factors[rows].to(images.device), draws.order[rows])
             images = images.index_copy(0, here, done)
+        if draws.greyed is not None:
+            images = torch.where(draws.greyed.to(images.device)[:, None, None, None], grey(images), images)
         return images, None if masks is None else planes[:, 3] >= 0.5
 
     def place(self, planes: Planes, draws: Draws) -> Float[Tensor, "batch planes rows cols"]:

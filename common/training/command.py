@@ -9,6 +9,7 @@ import torch
 
 from common import checkpoint
 from common.backbones import BACKBONES
+from common.backbones.classifier import Classifier
 from common.cli import flags
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
@@ -20,7 +21,7 @@ from common.data.transforms import default_transform, transform_from_facts
 from common.training.distributed import device_of, is_main, of_main
 from common.training.engine import fit, run_words
 from common.training.method import Given, Method, Preset, Training
-from common.training.recipe import TrainRecipe
+from common.training.recipe import BaselineRecipe, TrainRecipe
 
 VERSION = 1
 
@@ -52,7 +53,7 @@ def train(
     `own`: all values that flags have, by name.
     """
     device, path = device_of(run), run.out / "checkpoint.pt"
-    inputs = [own["checkpoint"]] if method.from_checkpoint else []
+    inputs = [path for path in (own.get("checkpoint"), own.get("start")) if path]
     inputs += [own["masks"] / "manifest.json"] if own.get("masks") else []
     with making([path], inputs, expect=run.expect, wait_s=run.wait, run=run.out, together=of_main) as step:
         asked = look_up(method, preset, changes, run, own, device)
@@ -62,7 +63,7 @@ def train(
             facts = {
                 "method": method.title or method.name, "preset": asked.preset, "id_set": asked.id_set, "classes": list(made.images.classes),
                 "transform": asked.transform.facts(), "limit": asked.run.limit, "start": own.get("weights") or "from scratch",
-            }  # fmt: skip
+            } | asked.of_start() | ({"score": asked.score} if asked.score else {})  # fmt: skip
             measured, said = made.measure() if made.measure else ({}, "")
             if said:
                 step.say(said)
@@ -128,13 +129,28 @@ def look_up(
         recipe = pick(method.presets, name)
         run = replace(run, limit=run.limit or facts["limit"])  # the same images, unless told otherwise
     else:
-        preset, (network, facts) = pick(method.presets, name), (None, {})
+        preset, (network, facts) = pick(method.presets, name), start_of(own)
         id_set, recipe = canonical(own["id"] or preset.id_set), preset.recipe
         transform = preset.transform or default_transform(id_set, own["image_size"])
         if preset.transform and own["image_size"]:
             transform = replace(transform, size_px=own["image_size"], resize_px=None)
-        own = own | {"backbone": own["backbone"] or preset.backbone}
+        if facts and facts["id_set"] == id_set and not own["image_size"]:
+            transform = transform_from_facts(facts)
+        own = own | {"backbone": network.name if network else own["backbone"] or preset.backbone}
+        if isinstance(recipe, BaselineRecipe) and any(
+            getattr(recipe, field) != value for field, value in changes.items()
+        ):
+            changes = changes | {"origin": f"{recipe.origin}, changed"}
     return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)
+
+
+def start_of(own: dict[str, Any]) -> tuple[Classifier | None, dict[str, Any]]:
+    """The network of --start, and its facts. Raises UserError where another flag says what the network is, too."""
+    if own["start"] is None:
+        return None, {}
+    if other := [flag for flag in ("backbone", "weights") if own[flag]]:
+        raise UserError(f"--start {own['start']} brings its network with it; leave out --{other[0]}")
+    return checkpoint.load_finished(own["start"])
 
 
 # --- flags -------------------------------------------------------------------------------------------------------------------------------
@@ -166,6 +182,8 @@ def add_start_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default=None, help=f"{', '.join(BACKBONES)} or timm:NAME [the preset's]")
     weights = 'start weights of the body: a file, or "hub" to fetch them [none: from scratch]'
     parser.add_argument("--weights", default=None, metavar="FILE", help=weights)
+    begun = "go on from the network of this finished checkpoint [from scratch]"
+    parser.add_argument("--start", type=Path, default=None, metavar="CHECKPOINT", help=begun)
     size = "side of the images, in pixels [the set's: 32, 48 or 224]"
     parser.add_argument("--image-size", type=ranged(int, low=8), default=None, metavar="PX", help=size)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.cli.device import pick_device
 from common.cli.errors import UserError, group
@@ -92,6 +92,38 @@ def all_rows(rows: Tensor) -> Tensor:
     whole = rows.new_zeros((sum(counts), *rows.shape[1:]))
     whole[sum(counts[: rank()]) :][: len(rows)] = rows.detach()
     return global_sum(whole)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        context.first = sum(all_rows(rows.new_tensor([len(rows)], dtype=torch.int64))[: rank()].tolist())
+        context.count = len(rows)
+        return all_rows(rows)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return world() * gradient[context.first : context.first + context.count]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """As `all_rows`, and the gradient passes: for a loss of the whole batch, which every process computes alike, such as a contrastive one.
+
+    Each process's gradient reaches its own rows, times the number of processes: the mean over processes, which data-parallel training takes,
+    is then the gradient of one process. So nothing has to be sent on the way back, and the loss is not to be scaled.
+    """
+    return rows if world() == 1 else _Gathered.apply(rows)
+
+
+def synchronise_batch_norm(device: torch.device, *modules: nn.Module) -> None:
+    """Their batch norm takes statistics of the global batch. Raises UserError where torch cannot do that."""
+    if world() == 1:
+        return
+    if device.type != "cuda":
+        said = f"sync_bn needs a GPU a process, got device {device.type}"
+        raise UserError(f"{said}; torch synchronises batch norm on GPUs only")
+    for module in modules:
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in the place of its parts
 
 
 def global_mean(total: Tensor, count: Tensor | int) -> Tensor:

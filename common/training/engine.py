@@ -26,7 +26,7 @@ from common.cli.recipes import as_plain, digest
 from common.cli.signals import Interrupted, held
 from common.data.transforms import Transform
 from common.training.batches import Batches
-from common.training.distributed import average, is_main, rank, wait, world
+from common.training.distributed import average, is_main, rank, synchronise_batch_norm, wait, world
 from common.training.log import Log, append_log
 from common.training.objective import Batch, Clock, Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
@@ -67,6 +67,7 @@ def fit(
             here.check_finite()
             bar.set_postfix_str(here.end_epoch(epoch))
             here.save_if_due(stops)
+        objective.finish(model.eval(), here.batches.images)
         here.save(finished=True)
         stops.clear()  # there is nothing left to stop
     wait()  # who returns may read the checkpoint
@@ -129,11 +130,8 @@ class Run:
         self.identity = digest(*run_words(model, objective, images, recipe, seed).values())
         self.facts = facts_of(images, objective) | facts | {"seed": seed, "run_identity": self.identity}
         checkpoint.check_facts(self.facts, self.path)
-        if recipe.sync_bn and world() > 1:
-            if device.type != "cuda":
-                said = f"sync_bn needs a GPU a process, got device {device.type}"
-                raise UserError(f"{said}; torch synchronises batch norm on GPUs only")
-            model.body = nn.SyncBatchNorm.convert_sync_batchnorm(model.body)
+        if recipe.sync_bn:
+            synchronise_batch_norm(device, model, objective)
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(device, memory_format=layout)
         self.model.bf16 = recipe.precision == "bf16"
@@ -149,14 +147,16 @@ class Run:
         if world() == 1:
             return network
         devices = [self.device.index] if self.device.type == "cuda" else None
-        # Rank 0's buffers reach the others before each step (torch's default). Those of batch norm are the same in all by then (see
-        # `train_step`); an objective's own are rank 0's, which is right for what it makes of `all_rows`.
-        return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=not self.objective.uses_head)
+        # Buffers are not sent about before each step, as is torch's default: those of batch norm are the same in all processes by then (see
+        # `train_step`), an objective's own if it makes them of `all_rows`; queues of features are too large to send.
+        unused = not (self.objective.uses_head and self.objective.uses_all)
+        how = {"broadcast_buffers": False, "find_unused_parameters": unused}
+        return DistributedDataParallel(network, device_ids=devices, **how)
 
     # --- a step and an epoch ---------------------------------------------------------------------------------------------------------
 
     def train_step(self, network: nn.Module, batch: Batch, epoch: int) -> None:
-        factor = learning_rate_factor(self.recipe, self.step, self.steps)
+        factor = self.factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * group["lr_scale"] * factor
         # Layers that draw, such as dropout, cannot be given a generator.
@@ -175,6 +175,9 @@ class Run:
         self.first_bad = torch.where((self.first_bad < 0) & ~total[0].isfinite(), self.step, self.first_bad)
         self.step += 1
 
+    def factor(self, step: int) -> float:
+        return learning_rate_factor(self.recipe, step, self.steps, self.batches.per_epoch)
+
     def clock(self, epoch: int) -> Clock:
         draw = generator(self.seed, "objective", self.step, self.device)
         return Clock(epoch, self.epochs, self.step, self.batches.per_epoch, draw)
@@ -182,7 +185,7 @@ class Run:
     def check_finite(self) -> None:
         bad = int(self.first_bad)  # the same in all processes
         if bad >= 0:
-            rate = self.recipe.lr * learning_rate_factor(self.recipe, bad, self.steps)
+            rate = self.recipe.lr * self.factor(bad)
             epoch = bad // self.batches.per_epoch
             where = f"step {bad} (epoch {epoch}), learning rate {rate:g}"
             raise UserError(f"the loss is not finite at {where}; try a lower lr")
@@ -190,7 +193,7 @@ class Run:
     def end_epoch(self, epoch: int) -> str:
         """Log the epoch; returns the few words for the progress bar."""
         self.objective.after_epoch(self.model, self.clock(epoch))
-        rate = self.recipe.lr * learning_rate_factor(self.recipe, self.step - 1, self.steps)
+        rate = self.recipe.lr * self.factor(self.step - 1)
         means, seconds = self.log.means(), round(time.monotonic() - self.started, 1)
         if is_main():
             line = {"epoch": epoch, "steps": self.step, "lr": rate, **means, "seconds": seconds}

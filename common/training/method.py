@@ -1,12 +1,14 @@
 """What one command trains: an objective, the presets of its recipe, and how a run of it begins."""
 
 import argparse
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from common import checkpoint
 from common.backbones import build
 from common.backbones.classifier import Classifier, Normalise
 from common.cli.flags import RunOptions
@@ -27,6 +29,7 @@ class Preset:
     recipe: TrainRecipe
     source: str
     transform: Transform | None = None  # of every image that is scored; None = the set's own
+    score: str = ""  # what the method's authors score it with, options included; "" = nothing of its own
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,40 @@ class Given:
     start: Classifier | None = None  # the finished network it goes on from, and the facts of its checkpoint
     start_facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def score(self) -> str:
+        return getattr(self.method.presets[self.preset], "score", "")
+
+    def of_start(self) -> dict[str, Any]:
+        """Facts that name the network it goes on from; {} where there is none."""
+        if self.start is None or self.method.from_checkpoint:  # the latter names it itself, with more
+            return {}
+        facts = self.start_facts
+        return {
+            "start": checkpoint.weights_digest(self.start), "start_recipe": facts["recipe"],
+            "start_upstream": checkpoint.upstream(facts), "start_seed": facts["seed"],
+        }  # fmt: skip
+
     def images(self, transform: Transform | None = None):
         """The training images under `transform`, else under that of the images to be scored."""
         run = self.run
         how = {"root": run.data, "limit": run.limit, "on_corrupt": run.on_corrupt}
-        return training_images(self.id_set, transform or self.transform, classes=self.start_facts.get("classes"), **how)
+        known = self.start_facts.get("classes") if self.start_facts.get("id_set") == self.id_set else None
+        return training_images(self.id_set, transform or self.transform, classes=known, **how)
 
     def new_network(self, images) -> Classifier:
-        """Fresh weights from the run's seed, the body's from --weights, where given; an output for each class, and for those that the objective adds."""
+        """Fresh weights from the run's seed, the body's from --weights or all from --start, where given; an output for each class, and for those
+        that the objective adds."""
         side = self.transform.size_px or max(images.size_px)
         classes = len(images.classes) + self.method.objective.extra_classes
         with seeded(self.run.seed, "initialisation"):
             model = build(self.own["backbone"], classes, weights=self.own["weights"], image_size=side)
         model.normalise = Normalise(stats_of(images))
+        if self.start is not None:
+            start = copy.deepcopy(self.start)
+            model.body, model.normalise, model.output_stride = start.body, start.normalise, start.output_stride
+            if list(images.classes) == self.start_facts["classes"] and start.classes == classes:
+                model.head = start.head
         return model
 
 
@@ -77,9 +101,11 @@ class Training:
 def begin_with_new_network(given: Given) -> Training:
     """From scratch, or from the weights of a body."""
     images = given.images()
+    model = given.new_network(images)
     with seeded(given.run.seed, "objective start"):
         objective = given.method.objective(given.recipe)
-    return Training(given.new_network(images), objective, images, given.recipe)
+        objective.build(model)
+    return Training(model, objective, images, given.recipe)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,4 +123,5 @@ class Method:
     title: str = ""  # what a row of results calls it; "" = name
     begin: Callable[[Given], Training] = begin_with_new_network
     from_checkpoint: bool = False
+    by_name: bool = False  # True: its presets are meant only where --objective names it
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None  # flags beside the recipe's

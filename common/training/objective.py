@@ -61,6 +61,7 @@ class Objective(nn.Module):
     masks: StoredMasks | None = None  # those of the training set, where the step reads any
     uses_head: bool = True  # False: the classifier's head is left out of the optimizer
     extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
+    uses_all: bool = True  # False: some steps leave parameters of its own out (data-parallel training must know)
 
     def __init__(self, recipe: TrainRecipe | None = None):
         super().__init__()
@@ -71,8 +72,15 @@ class Objective(nn.Module):
         parameters = list(self.parameters())
         return [{"params": parameters, "lr_scale": 1.0}] if parameters else []
 
+    def build(self, model: Classifier) -> None:
+        """Makes the parts whose size depends on the network: its width `model.channels`, its outputs `model.classes`. Once, before all else,
+        with torch's generator seeded by the run."""
+
     def prepare(self, model: Classifier, images: Any) -> None:
         """Once before the first step; not after a resume."""
+
+    def finish(self, model: Classifier, images: Any) -> None:
+        """Once after the last step, before the finished checkpoint is written: a head for a method that trains none, say."""
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         raise TypeError(f"{type(self).__name__} does not say what its step is")

@@ -1,8 +1,9 @@
 """What every training run needs to know, and the learning rate that follows from it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from common.cli.errors import UserError
 from common.cli.recipes import check, choice, number, numbers, switch
 from common.training.augment import Augmentation
 
@@ -63,14 +64,55 @@ class TrainRecipe:
             crop=self.crop, crop_padding=self.crop_padding, area_low=self.area_low, flip=self.flip, jitter=self.jitter
         )
 
+    def factor(self, step: int, steps: int, per_epoch: int) -> float:
+        """What the base rate is multiplied by at `step` (from 0) of `steps`, `per_epoch` of them an epoch."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * step / steps))
+        if self.schedule == "one-cycle":
+            peak = max(1, steps // 4)
+            return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
+        return 0.1 ** sum(step >= round(share * steps) for share in self.drops)
 
-def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int) -> float:
+
+@dataclass(frozen=True)
+class BaselineRecipe(TrainRecipe):
+    """What the public code of trained baselines varies beside. A class of its own: a field more in TrainRecipe would make every run that is
+    there another one."""
+
+    lr_end: float = number(0.0, low=0, why="rate that the cosine falls to, at most lr (schedule cosine)")
+    cosine_by: str = choice("step", ("step", "epoch"), why="whether the cosine falls at every step or after each epoch")
+    warmup_epochs: int = number(0, low=0, why="first epochs, in which the rate rises linearly to the schedule's value")
+    warmup_lr: float = number(0.0, low=0, why="rate at which this rise begins")
+    grey: float = number(0.0, low=0, high=1, why="probability that an image loses its colours")
+    origin: str = "authors"  # whose values: in every row of results. No flag; a run with other values says so
+
+    def __post_init__(self):
+        super().__post_init__()
+        if max(self.lr_end, self.warmup_lr) > self.lr:
+            raise UserError(
+                f"lr_end and warmup_lr must be at most lr, {self.lr:g}, got {self.lr_end:g} and {self.warmup_lr:g}"
+            )
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return replace(super().augmentation, grey_probability=self.grey)
+
+    def factor(self, step: int, steps: int, per_epoch: int) -> float:
+        """As before, but that the cosine ends at lr_end, and that warm-up in epochs rises to where the schedule stands at its end."""
+        warm = self.warmup_epochs * per_epoch
+        if step < warm:
+            first = self.warmup_lr / self.lr if self.lr else 0.0
+            return first + (self.factor(warm, max(steps, warm + 1), per_epoch) - first) * step / warm
+        if self.schedule != "cosine" or step < self.warmup_steps or not self.lr:
+            return super().factor(step, steps, per_epoch)
+        if self.cosine_by == "epoch":
+            step, steps = step // per_epoch, math.ceil(steps / per_epoch)
+        last = self.lr_end / self.lr
+        return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int, per_epoch: int = 1) -> float:
     """What the base rate is multiplied by at `step` (from 0) of `steps`."""
-    if step < recipe.warmup_steps:
-        return step / recipe.warmup_steps
-    if recipe.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / steps))
-    if recipe.schedule == "one-cycle":
-        peak = max(1, steps // 4)
-        return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
-    return 0.1 ** sum(step >= round(share * steps) for share in recipe.drops)
+    return recipe.factor(step, steps, per_epoch)

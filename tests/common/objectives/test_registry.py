@@ -90,7 +90,7 @@ def test_an_objective_in_the_current_folder_is_trained_with_its_own_flags_and_ke
     ("mine:helper", "mine:helper is a function, expected a class derived from common.training.objective.Objective"),
     ("mine:other", "mine:other is a LogitNorm, expected a class derived from"),
     ("broken:Loss", "the module broken imports nowhere_at_all, which is not there"),
-    ("magic", "unknown objective 'magic'; known: cross-entropy, mixup, module:Class"),
+    ("magic", f"unknown objective 'magic'; known: {', '.join(METHODS)}, module:Class"),
 ])  # fmt: skip
 def test_an_objective_that_is_not_there_or_not_one_is_one_line(typed, tmp_path, name, said):
     code, _, err = typed("shapes", "--objective", name, "--out", "no")

@@ -17,6 +17,7 @@ from common.backbones.bodies import TimmBody
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.data import load
+from common.objectives import METHODS
 from common.objectives.cross_entropy import CrossEntropy
 from common.objectives.mixup import Mixup
 from common.scorers.arrays import Features
@@ -75,6 +76,18 @@ class Body(CrossEntropy):
         return loss, {"train_accuracy": accuracy(logits, batch.labels)}
 
 
+BASELINES = {"logitnorm": {"tau": 0.5}, "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2}}
+
+
+def baseline(name: str, changes: dict) -> tuple:
+    model, kind = network(8), METHODS[name].objective
+    recipe = kind.Recipe(**STEPS | {"drop_last": False} | changes)
+    torch.manual_seed(1)
+    objective = kind(recipe)
+    objective.build(model)
+    return model, objective, recipe
+
+
 def methods(images) -> dict:
     """Name -> (network, objective, recipe)."""
     plain = TrainRecipe(**STEPS, drop_last=False, jitter=True)
@@ -93,6 +106,7 @@ def methods(images) -> dict:
             for name, recipe in lbf.items()
         },
         "dense": (network(9), DFB(dense, masks), dense),
+        **{name: baseline(name, changes) for name, changes in BASELINES.items()},
         "lbf-group-norm": (group_norm(8), LBF(lbf["batch"], group_norm(8)), lbf["batch"]),
         "dense-group-norm": (group_norm(9), DFB(dense, masks), dense),
     }

@@ -41,6 +41,15 @@ def augment(pixels, how, generator):
     return how.apply(pixels, how.draw(len(pixels), tuple(pixels.shape[2:]), generator))[0]
 
 
+def test_some_images_lose_their_colours_and_nothing_else_is_drawn_otherwise(pixels):
+    plain, some = (Augmentation(jitter=True, grey_probability=p) for p in (0.0, 0.3))
+    before, after = (augment(pixels, how, draw()) for how in (plain, some))
+    greyed = some.draw(50, (32, 32), draw()).greyed
+    assert 5 < greyed.sum() < 25 and torch.equal(before[~greyed], after[~greyed])
+    for i in greyed.nonzero().squeeze(1):
+        assert torch.allclose(after[i], TF.rgb_to_grayscale(before[i], 3), atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 def test_padded_crops_are_torchvisions_image_by_image(images, mode):
     dy, dx = torch.randint(0, 9, (2, 30), generator=draw())

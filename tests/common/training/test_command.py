@@ -53,6 +53,28 @@ def test_another_recipe_seed_data_or_start_moves_the_old_run_aside_whole(typed, 
     assert (tmp_path / "run.1/results.csv").exists() and not (tmp_path / "run/results.csv").exists()
 
 
+def test_a_run_goes_on_from_a_finished_networks_weights_and_names_it(typed, tmp_path):
+    start = tmp_path / "pre/checkpoint.pt"
+    typed(pretrain, "shapes", "--limit", 64, "--out", tmp_path / "pre")
+    words = (pretrain, "shapes", "--limit", 64, "--lr", 0, "--bn", "frozen", "--start")
+    code, _, err = typed(*words, start, "--out", tmp_path / "run")
+    assert code == 0 and digest(tmp_path / "run") == digest(tmp_path / "pre"), err
+    facts, first = read_facts(tmp_path / "run/checkpoint.pt"), read_facts(start)
+    assert facts["start"] == digest(tmp_path / "pre") and facts["start_recipe"] == first["recipe"]
+    assert first["start"] == "from scratch" and "start_recipe" not in first
+    typed(pretrain, "shapes", "--limit", 64, "--seed", 1, "--out", tmp_path / "pre")
+    assert typed(*words, start, "--out", tmp_path / "run")[0] == 0 and (tmp_path / "run.1").is_dir()
+
+
+@pytest.mark.parametrize("flag, value", [("--backbone", "resnet8"), ("--weights", "hub")])
+def test_a_start_brings_its_network_with_it(typed, finished, tmp_path, flag, value):
+    start = finished("start.pt")
+    code, _, err = typed(pretrain, "shapes", "--start", start, flag, value, "--out", tmp_path / "run")
+    assert (code, err) == (2, f"error: --start {start} brings its network with it; leave out {flag}\n")
+    code, _, err = typed(pretrain, "shapes", "--start", tmp_path / "none.pt", "--out", tmp_path / "run")
+    assert (code, err) == (2, f"error: no checkpoint at {tmp_path / 'none.pt'}\n") and not (tmp_path / "run").exists()
+
+
 def test_a_changed_start_network_is_gone_on_from_anew_and_the_same_is_not_measured_again(
     typed, fits, tmp_path, monkeypatch
 ):

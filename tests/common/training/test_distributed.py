@@ -81,6 +81,7 @@ METHODS = (
     "dense",
     "lbf-group-norm",
     "dense-group-norm",
+    *distributed_runs.BASELINES,
 )
 
 
@@ -95,6 +96,13 @@ def test_five_steps_in_two_processes_are_those_of_one(both, name):
         assert one[what].keys() == two[what].keys() and one[what]
         for key, value in one[what].items():
             assert torch.allclose(value, two[what][key], rtol=0, atol=1e-6), (what, key)
+
+
+@pytest.mark.parametrize("name", distributed_runs.BASELINES)
+def test_layers_and_buffers_of_the_objective_are_those_of_one_process(both, name):
+    one, two = (checkpoint.load_objective_state(folder / name / "checkpoint.pt") for folder in both)
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(value, two[key], rtol=0, atol=1e-6) for key, value in one.items())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -157,6 +165,17 @@ def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(
     assert (
         one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
     )
+
+
+def test_synchronised_batch_norm_is_that_of_network_and_objective_alike(monkeypatch):
+    own = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    model = distributed_runs.network(8)
+    distributed.synchronise_batch_norm(torch.device("cuda"), model, own)
+    assert type(own[1]) is torch.nn.BatchNorm1d, "one process has the whole batch"
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    distributed.synchronise_batch_norm(torch.device("cuda"), model, own)
+    norms = [m for m in (*model.modules(), *own) if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 5 and all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
 
 
 def test_dropout_would_draw_anew_in_every_process_and_in_the_first_as_in_one(both):

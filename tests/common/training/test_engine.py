@@ -249,6 +249,22 @@ def test_an_objective_with_two_views_a_head_and_prototypes_fits(tmp_path, images
         assert torch.equal(kept[name], tensor) and torch.equal(again.state_dict()[name], tensor)
 
 
+def test_the_last_word_is_the_objectives_and_stays_in_the_finished_checkpoint(tmp_path, images):
+    class Says(StopsAt):
+        def finish(self, model, images):
+            assert not model.training and len(images) == 56
+            model.head.weight.data.fill_(self.seen)
+
+    with pytest.raises(Killed):
+        train(tmp_path, images, objective=Says(4), save_every_s=0.0)
+    model = train(tmp_path, images, objective=Says(None))
+    saved = load(tmp_path / "checkpoint.pt")[0]
+    seen = load_objective_state(tmp_path / "checkpoint.pt")["seen"]
+    assert (saved.head.weight == seen).all() and (model.head.weight == seen).all() and seen > 1
+    again = train(tmp_path, images, objective=Says(None))  # finished already
+    assert (again.head.weight == seen).all()
+
+
 @pytest.mark.parametrize(
     "recipe, factors",
     [
