@@ -52,16 +52,25 @@ def select_locations(
     return share(random_like(all_rows(mask.byte()).bool(), generator)) if which == "random" else mask
 
 
-def background_locations(
-    model: Classifier, images, delta: float, *, batch_size: int = 250, count: int | None = None, progress: bool = False
-) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Bool[Tensor, "batch rows cols"]]]:
-    """Eq. 5 on (the first `count`) images under the test transform, a batch at a time: which rows, their map, and where it selects."""
+def local_maps(
+    model: Classifier, images, *, batch_size: int = 250, count: int | None = None, progress: bool = False
+) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Int64[Tensor, " batch"]]]:
+    """(The first `count`) images under the test transform, a batch at a time: which rows, their feature map, and their labels."""
     device, rows = next(model.parameters()).device, torch.arange(min(count or len(images), len(images)))
     for start, pixels in batches(images, batch_size, device, progress, rows):
         of = slice(start, start + len(pixels))
         with torch.no_grad():
             feature_map = model.feature_map(pixels)
-            mask = background_mask(model.local_logits(feature_map), images.labels[of].to(device), delta)
+        yield of, feature_map, images.labels[of].to(device)
+
+
+def background_locations(
+    model: Classifier, images, delta: float, **how
+) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Bool[Tensor, "batch rows cols"]]]:
+    """Eq. 5 on what `local_maps` gives: which rows, their map, and where it selects."""
+    for of, feature_map, labels in local_maps(model, images, **how):
+        with torch.no_grad():
+            mask = background_mask(model.local_logits(feature_map), labels, delta)
         yield of, feature_map, mask
 
 
