@@ -22,7 +22,7 @@ from dfb.evaluate import ALONE, BACKGROUND, JOINED
 
 VERSION = 1  # raised when the same files give other text
 ORDER = (ALONE, *JOINED.values())
-COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share")
+COUNTS = ("foreground_share", "empty_share", "full_share", "predicted_differs_share", "refinement_failed_share")
 TRUTH = ("iou", "mean_image_iou", "precision", "recall")
 
 Lines = dict[str, dict[str, list[float]]]  # variant -> column -> one value a seed, shares in [0, 1]
@@ -35,8 +35,9 @@ def mask_lines(paths: list[Path]) -> Lines:
         counts = read_manifest(path)["counts"]
         line = found.setdefault(path.parent.parent.name, {})
         truth = counts.get("against_truth", {})
-        for name, value in ({n: counts[n] for n in COUNTS} | {n: truth[n] for n in TRUTH if n in truth}).items():
-            line.setdefault(name.replace("_", " "), []).append(value)
+        for name, value in ({n: counts.get(n) for n in COUNTS} | {n: truth.get(n) for n in TRUTH}).items():
+            if value is not None:
+                line.setdefault(name.replace("_", " "), []).append(value)
     return found
 
 

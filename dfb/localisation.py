@@ -1,8 +1,22 @@
-"""How well masks fit a truth: pixels, or boxes."""
+"""How much masks cover, and how well they fit a truth: pixels, or boxes as pixels."""
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from common.data.masks import StoredMasks
+
+
+def count_masks(masks: StoredMasks, predicted: np.ndarray, labels: Tensor) -> dict[str, float]:
+    """What the manifest says of the masks: shares in [0, 1]."""
+    pixels = masks.size[0] * masks.size[1]
+    # bits set in each byte
+    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
+    foreground = ones[masks.bits.numpy()].sum(1, dtype=np.int64)
+    return {
+        "foreground_share": float(foreground.mean() / pixels), "empty_share": float((foreground == 0).mean()),
+        "full_share": float((foreground == pixels).mean()), "predicted_differs_share": float((predicted != labels.cpu().numpy()).mean()),
+    }  # fmt: skip
 
 
 def agreement(
@@ -15,14 +29,6 @@ def agreement(
         "recall": float(both.sum() / truth.sum().clamp_min(1)), "mean_image_iou": float((both / either.clamp_min(1)).mean()),
         "foreground_share": float(found.double().mean()), "true_share": float(truth.double().mean()),
     }  # fmt: skip
-
-
-def box_masks(boxes: list[list[int]], side_px: int, size: tuple[int, int]) -> Bool[Tensor, "images height width"]:
-    """True inside each box (x0, y0, x1, y1, inclusive, in pixels of an image of `side_px`), at `size`."""
-    x0, y0, x1, y1 = torch.tensor(boxes, dtype=torch.float64).T[:, :, None]
-    rows, cols = ((torch.arange(n) + 0.5) * side_px / n for n in size)
-    inside_rows, inside_cols = (y0 <= rows) & (rows < y1 + 1), (x0 <= cols) & (cols < x1 + 1)
-    return inside_rows[:, :, None] & inside_cols[:, None, :]
 
 
 def pointing(peak: Int[Tensor, " images"], truth: Bool[Tensor, "images height width"]) -> float:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # DFB's choices one at a time: how masks are made, how the dense network is trained, how the scores are joined. Mask quality where the truth is known.
 #
-#   bash experiments/dfb_ablation.sh            generated benchmark: 26 networks, about 1.5 hours a seed on a quiet CPU core, 150 MB (estimated)
-#   bash experiments/dfb_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 25 networks, about a day a seed on one core, 2 GB (estimated)
+#   bash experiments/dfb_ablation.sh            generated benchmark: 29 networks, about 1.7 hours a seed on a quiet CPU core, 150 MB (estimated)
+#   bash experiments/dfb_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 28 networks, about a day a seed on one core, 2 GB (estimated)
 #   MASKS_ONLY=1 bash experiments/dfb_ablation.sh    masks and their quality, no dense training: about half an hour a seed
 #
 # Expectation: none is given by the paper but T's (its Fig. 6). Nothing here may be used to choose: the OOD sets are those reported.
@@ -29,6 +29,9 @@ blur                   --cam-blur 1.5 |
 released-code          --preset released --cam-blur 1.5 |
 half-stride-shift      --cam-shift half-stride |
 masks-stride-4         --output-stride 4 |
+stride-4-and-shift     --output-stride 4 --cam-shift half-stride |
+grabcut                --refine grabcut |
+grabcut-and-shift      --refine grabcut --cam-shift half-stride |
 stride-4               | --output-stride 4
 align-corners          | --align-corners
 start-scratch          | --stage2-init scratch --head-start zeros
@@ -76,7 +79,7 @@ logit-switches    --logit-combine both_over_T --vim-head all --log-guard sigmoid
   variants="
 default                |
 released-code          --preset released --cam-blur 1.5 --cam-order normalise-first --no-cam-relu | --align-corners --loss-reduction images --empty-mask drop
-fine                   --preset single-scale --output-stride 4 --cam-shift half-stride --theta 0.3 | --output-stride 4 --head-start zeros --empty-mask whole_image
+fine                   --preset single-scale --output-stride 4 --cam-shift half-stride --theta 0.3 --refine grabcut | --output-stride 4 --head-start zeros --empty-mask whole_image
 start-scratch          | --stage2-init scratch --head-start zeros --scale-low 1 --scale-high 1 --pixel-labels foreground
 true-masks             | --pixel-labels truth"
 fi

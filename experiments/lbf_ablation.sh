@@ -1,26 +1,27 @@
 #!/usr/bin/env bash
-# What LBF's gain comes from: the control, who selects, what is penalised, norm, reduction, ReAct, length of pre-training.
+# What LBF's gain comes from: the control, who selects, what is penalised and how strongly, batch norm, learning rate, the data's correlation of object and background, length of pre-training.
 #
-#   bash experiments/lbf_ablation.sh            generated benchmark: 20 runs, about half an hour a seed on a quiet CPU core, 40 MB (estimated)
-#   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 19 runs, about 16 hours a seed on one core, 1 GB (estimated)
+#   bash experiments/lbf_ablation.sh            generated benchmark: 45 runs a seed; N_HOURS
+#   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 32 runs, about 27 hours a seed on one core, 2 GB (estimated)
 #
-# Expectation, if the paper's reason is right: lbf beats control, and locations-random, -all and -foreground do not. Each line of the table is a
-# variant (control-after-6: pre-trained for 6 epochs); energy is without ReAct, react with it. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: docs/tables.md. Run again = go on.
+# Expectation, if the paper's reason is right: lbf beats control; eq5-truth and truth (the true background) do too, and random, all, foreground and eq5-object (what Eq. 5
+# selects of the object) do not. low-norm, as many locations of lowest norm, is an idea of this suite. Each line of the table is a variant; control-NAME has its own control
+# (NAME-6: pre-trained for 6 epochs); energy is without ReAct, react with it. SEEDS="0 1 2", OUT=DIR, SMOKE=1, DRY=1: docs/tables.md. Run again = go on.
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 set=${1:-shapes}
-finetune=() test=(--scorers energy react) lengths=(3 6 24)
+finetune=() test=(--scorers msp energy react) truth=() dial=() against=() lengths=(6 12)
 case $set in
-  shapes) pretrain=(shapes) truth=(locations-truth) ;;
+  shapes) pretrain=(shapes) truth=(truth eq5-truth eq5-object) dial=(0 .3 .6) against=(--score-against truth) ;;
   cifar10)
     need_sets cifar10/train
-    pretrain=(cifar10-quick --limit 25000) finetune=(--epochs 6) truth=() lengths=(2 4 16)
+    pretrain=(cifar10-quick --limit 25000) finetune=(--epochs 6) lengths=(4 16)
     test+=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500)) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
 esac
 if [ -n "${SMOKE:-}" ]; then
-  pretrain=(shapes --limit 128 --epochs 1 --batch-size 32) finetune=(--epochs 1 --batch-size 32) truth=(locations-truth) lengths=(2)
-  test=(--scorers energy react --ood shapes-noise --limit 16)
+  pretrain=(shapes --limit 128 --epochs 1 --batch-size 32) finetune=(--epochs 1 --batch-size 32) truth=(truth eq5-truth eq5-object) lengths=(2) dial=(.3)
+  test=(--scorers msp energy react --ood shapes-noise --limit 16)
 fi
 out=${OUT:-runs/lbf-ablation-$set${SMOKE:+-smoke}}
 results=() networks=()
@@ -37,27 +38,49 @@ score() { # NAME RUN: the run's network scored under that name
   results+=("$2/results.csv") networks+=("$2/checkpoint.pt")
 }
 
+both() { # NAME START flags...: LBF under these flags, and its control
+  variant "$@"
+  variant "control-$1" "${@:2}" --lam 0
+}
+first() { # NAME flags...: pre-train, and say where
+  local at=$out/seed-$seed/$1
+  shift
+  run python -m common.pretrain "${pretrain[@]}" "$@" --seed "$seed" --out "$at"
+  start=$at/checkpoint.pt
+}
+
 for seed in $SEEDS; do
-  start=$out/seed-$seed/pretrained/checkpoint.pt
-  run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/seed-$seed/pretrained"
+  first pretrained
   score pre-trained "$out/seed-$seed/pretrained"
   variant control "$start" --lam 0
   variant lbf "$start"
-  variant selector-frozen "$start" --selector frozen
-  for locations in locations-random locations-all locations-foreground locations-cam ${truth[@]+"${truth[@]}"}; do
-    variant "$locations" "$start" --locations "${locations#locations-}"
+  for locations in ${truth[@]+"${truth[@]}"} low-norm random all foreground cam; do
+    variant "$locations" "$start" --locations "$locations"
   done
+  for refine in none grabcut; do
+    masks=$out/seed-$seed/masks-$refine
+    run python -m dfb.masks "$start" --refine "$refine" ${against[@]+"${against[@]}"} --out "$masks"
+    variant "masks-$refine" "$start" --locations masks --masks "$masks"
+  done
+  variant selector-frozen "$start" --selector frozen
+  both bn-frozen "$start" --bn frozen
+  for mu in 1 3 6; do variant "mu-$mu" "$start" --mu "$mu"; done
+  for lam in .1 .3 1; do variant "lambda-$lam" "$start" --lam "$lam"; done
+  for lr in .1 .05 .01; do both "lr-$lr" "$start" --lr "$lr"; done
   variant norm-l1 "$start" --norm l1
   variant reduction-image "$start" --reduction image
+  for correlation in ${dial[@]+"${dial[@]}"}; do
+    first "pretrained-correlation-$correlation" --id "shapes:correlation=$correlation"
+    both "correlation-$correlation" "$start"
+  done
   for epochs in "${lengths[@]}"; do
-    longer=$out/seed-$seed/pretrained-$epochs/checkpoint.pt
-    run python -m common.pretrain "${pretrain[@]}" --epochs "$epochs" --seed "$seed" --out "$out/seed-$seed/pretrained-$epochs"
-    variant "control-after-$epochs" "$longer" --lam 0
-    variant "lbf-after-$epochs" "$longer"
+    first "pretrained-$epochs" --epochs "$epochs"
+    both "after-$epochs" "$start"
   done
 done
 
 run python -m common.tables "${results[@]}" --out "$out/table.md"
 if [ ${#truth[@]} -gt 0 ]; then # where the truth is known: what each network's Eq. 5 selects
-  run python -m lbf.selection "${networks[@]}" ${SMOKE:+--limit 32} --out "$out/selection.csv"
+  run python -m lbf.selection "${networks[@]}" ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --out "$out/selection.csv"
+  run python -m lbf.selection "$out/seed-${SEEDS%% *}"/{pretrained,control,lbf}/checkpoint.pt ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --figure "$out/selection"
 fi

@@ -26,7 +26,7 @@ from common.training.distributed import over_batch
 from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import TrainRecipe
-from lbf.locations import LOCATIONS, background_locations, select_locations
+from lbf.locations import LOCATIONS, WITH_TRUTH, background_locations, select_locations
 from lbf.loss import background_norm_loss, local_norms
 
 
@@ -65,7 +65,7 @@ PRESETS = {
 class LBF(Objective):
     """Cross-entropy on the pooled features plus lambda times the mean excess norm of background locations (Eq. 7).
 
-    `masks` (True = foreground, a row an image of the training set) are read with locations "masks" and "truth"; what a crop pads counts
+    `masks` (True = foreground, a row an image of the training set) are read with locations "masks" and those of the truth; what a crop pads counts
     as background.
     """
 
@@ -132,7 +132,7 @@ def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classi
     """The masks that the recipe's locations need, of these images and this start network. Raises UserError for those of others."""
     if (folder is None) != (recipe.locations != "masks"):
         raise UserError(f"--masks DIR goes with --locations masks, and only with it; got locations {recipe.locations}")
-    if recipe.locations == "truth":
+    if recipe.locations in WITH_TRUTH:
         return true_masks(images)
     if folder is None:
         return None

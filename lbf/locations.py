@@ -11,10 +11,12 @@ from common.backbones.classifier import Classifier
 from common.cam import class_map, normalise_map
 from common.scoring.features import batches
 from common.training.distributed import all_rows, share
-from lbf.loss import background_mask
+from lbf.loss import background_mask, local_norms
 
-LOCATIONS = ("background", "all", "random", "foreground", "cam", "masks", "truth")
-WITH_MASKS = ("masks", "truth")
+LOCATIONS = (
+    "background", "all", "random", "low-norm", "foreground", "cam", "masks", "truth", "eq5-truth", "eq5-object",
+)  # fmt: skip
+WITH_TRUTH = ("truth", "eq5-truth", "eq5-object")  # read the set's own masks
 
 
 @torch.no_grad()
@@ -27,33 +29,48 @@ def select_locations(
     is_foreground: Bool[Tensor, "batch height width"] | None,
     generator: torch.Generator,
 ) -> Bool[Tensor, "batch rows cols"]:
-    """True = penalised. `feature_map` and the head that reads it are `model`'s; `is_foreground` is read for "masks" and "truth" alone.
+    """True = penalised. `feature_map` and the head that reads it are `model`'s; `is_foreground` is read for "masks" and the truth's kinds alone.
 
-    background: p < delta (Eq. 5). random: as many of each image, drawn uniformly. foreground: all others. cam: where the class map of
-    the image's class (DFB Eq. 1) is below half its maximum. masks, truth: cells of which less than half is foreground.
+    background: p < delta (Eq. 5). random: as many of each image, drawn uniformly. low-norm: as many, those of lowest norm (an idea of
+    this suite, not of the paper). foreground: all others. cam: where the class map of the image's class (DFB Eq. 1) is below half its
+    maximum. masks, truth: cells of which less than half is foreground. eq5-truth, eq5-object: Eq. 5's that are, or are not, true background.
     """
     if which == "all":
         return torch.ones_like(feature_map[:, 0], dtype=torch.bool)
-    if which in WITH_MASKS:
+    if which in ("masks", "truth"):
         return true_background(is_foreground, *feature_map.shape[2:])
     if which == "cam":
         return normalise_map(class_map(feature_map, model.head.weight[labels]).relu(), "max", 0.0) < 0.5
     mask = background_mask(model.local_logits(feature_map), labels, delta)
+    if which in WITH_TRUTH:
+        background = true_background(is_foreground, *mask.shape[1:])
+        return mask & (background if which == "eq5-truth" else ~background)
     if which == "foreground":
         return ~mask
+    if which == "low-norm":
+        return lowest_like(mask, local_norms(feature_map))
     return share(random_like(all_rows(mask.byte()).bool(), generator)) if which == "random" else mask
 
 
-def background_locations(
-    model: Classifier, images, delta: float, *, batch_size: int = 250, count: int | None = None, progress: bool = False
-) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Bool[Tensor, "batch rows cols"]]]:
-    """Eq. 5 on (the first `count`) images under the test transform, a batch at a time: which rows, their map, and where it selects."""
+def local_maps(
+    model: Classifier, images, *, batch_size: int = 250, count: int | None = None, progress: bool = False
+) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Int64[Tensor, " batch"]]]:
+    """(The first `count`) images under the test transform, a batch at a time: which rows, their feature map, and their labels."""
     device, rows = next(model.parameters()).device, torch.arange(min(count or len(images), len(images)))
     for start, pixels in batches(images, batch_size, device, progress, rows):
         of = slice(start, start + len(pixels))
         with torch.no_grad():
             feature_map = model.feature_map(pixels)
-            mask = background_mask(model.local_logits(feature_map), images.labels[of].to(device), delta)
+        yield of, feature_map, images.labels[of].to(device)
+
+
+def background_locations(
+    model: Classifier, images, delta: float, **how
+) -> Iterator[tuple[slice, Float[Tensor, "batch channels rows cols"], Bool[Tensor, "batch rows cols"]]]:
+    """Eq. 5 on what `local_maps` gives: which rows, their map, and where it selects."""
+    for of, feature_map, labels in local_maps(model, images, **how):
+        with torch.no_grad():
+            mask = background_mask(model.local_logits(feature_map), labels, delta)
         yield of, feature_map, mask
 
 
@@ -67,6 +84,12 @@ def true_background(
 
 def random_like(mask: Bool[Tensor, "batch rows cols"], generator: torch.Generator) -> Bool[Tensor, "batch rows cols"]:
     """As many locations of each image as `mask` has, drawn uniformly."""
-    noise = torch.rand(mask.shape, generator=generator, device=mask.device).flatten(1)
-    rank = noise.argsort(dim=1).argsort(dim=1)
+    return lowest_like(mask, torch.rand(mask.shape, generator=generator, device=mask.device))
+
+
+def lowest_like(
+    mask: Bool[Tensor, "batch rows cols"], values: Float[Tensor, "batch rows cols"]
+) -> Bool[Tensor, "batch rows cols"]:
+    """As many locations of each image as `mask` has, those of the lowest values; of equal ones the first, row by row."""
+    rank = values.flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
     return (rank < mask.flatten(1).sum(dim=1, keepdim=True)).view_as(mask)

@@ -1,12 +1,17 @@
-"""Are the locations that LBF selects background? Measured where the truth is known: the generated benchmark's masks.
+"""Are the locations that LBF selects background? Measured where the truth is known: the generated benchmark's masks, or boxes on photographs.
 
     python -m lbf.selection RUN/checkpoint.pt RUN2/checkpoint.pt
+    python -m lbf.selection RUN/checkpoint.pt --deltas 0.125 0.05 0.01 0.001 --out FILE.csv --figure FILE
+    python -m lbf.selection CIFAR/checkpoint.pt --against tiny-imagenet-boxes
 
-A location is true background if less than half of its cell of pixels is object. Precision is the share of selected locations that are
-background, recall the share of background locations that are selected; a selection at random has the base rate as its precision.
+A location is true background if less than half of its cell of pixels is object; with boxes all within a box is object, so that precision is
+bounded from above. Precision is the share of selected locations that are background, recall the share of background locations that are
+selected; a selection at random has the base rate as its precision. "of the object" is the share of the object's locations that are selected.
+Beside Eq. 5 stands the rule that takes as many locations of each image, those of lowest norm: an idea of this suite, not of the paper.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,97 +21,166 @@ from common.checkpoint import weights_digest
 from common.cli import commands, flags
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
+from common.data import boxes
 from common.results.rows import write_csv
+from common.results.style import CYCLE, figure_files, plt, save
 from common.results.tables import markdown
 from common.scoring.network import Inference, Network
-from lbf.locations import background_locations, true_background
-from lbf.loss import local_norms
+from lbf.locations import local_maps, lowest_like, true_background
+from lbf.loss import background_mask, local_norms
 
-VERSION = 1  # raised when the same networks and images give other numbers
+VERSION = 2  # raised when the same networks and images give other numbers
+AGAINST = ("truth", boxes.NAME)
+COLUMNS = {
+    "selected_share": "selected", "object_share": "of the object", "precision": "precision", "recall": "recall",
+    "base_rate": "base rate", "border_share": "at the border", "low_norm_precision": "lowest norm: precision",
+    "low_norm_object_share": "lowest norm: of the object",
+}  # fmt: skip
+NORMS = {"norm_background": "norm on background", "norm_object": "norm on object"}
 
 
 @torch.no_grad()
-def measure(network: Network, images, delta: float) -> dict[str, float | None]:
-    """Shares in [0, 1] over all locations of `images`, and mean local norms. None where nothing is selected."""
+def measure(network: Network, images, deltas: Sequence[float]) -> list[dict[str, float | None]]:
+    """For each delta, shares in [0, 1] over all locations of `images`, and mean local norms. None where there is nothing to divide by."""
     if images.masks is None:
-        raise UserError(f"{images.name} has no foreground masks; only the generated benchmark's truth is known")
-    sums, how = (
-        torch.zeros(8, dtype=torch.float64),
-        {"batch_size": network.how.batch_size, "progress": not network.how.quiet},
-    )
-    for of, feature_map, selected in background_locations(network.model, images, delta, **how):
-        selected, norms = selected.cpu(), local_norms(feature_map).cpu()
-        truth = true_background(images.masks[of].cpu(), *selected.shape[1:])
-        border = torch.ones_like(selected)
-        border[:, 1:-1, 1:-1] = False
-        shares = (selected, truth, selected & truth, selected & border, torch.ones_like(selected), ~truth)
-        sums += torch.stack([rows.sum().double() for rows in (*shares, norms * truth, norms * ~truth)])
-    chosen, background, both, border, total, objects, norm_background, norm_object = sums.tolist()
+        raise UserError(
+            f"{images.name} has no foreground masks; the generated benchmark (shapes) has, and CIFAR-10's classes have boxes: --against {boxes.NAME}"
+        )
+    sums = torch.zeros(len(deltas), 8, dtype=torch.float64)
+    how = {"batch_size": network.how.batch_size, "progress": not network.how.quiet}
+    for of, feature_map, labels in local_maps(network.model, images, **how):
+        logits, norms = network.model.local_logits(feature_map), local_norms(feature_map).cpu()
+        truth = true_background(images.masks[of].cpu(), *norms.shape[1:])
+        for row, delta in zip(sums, deltas, strict=True):
+            row += counted(background_mask(logits, labels, delta).cpu(), truth, norms)
+    return [shares(*row.tolist()) for row in sums]
+
+
+def counted(selected: torch.Tensor, truth: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """Sums over a batch, each of images x rows x cols: what `shares` takes."""
+    border = torch.ones_like(selected)
+    border[:, 1:-1, 1:-1] = False
+    lowest = lowest_like(selected, norms)
+    of = (selected, selected & truth, selected & border, lowest & truth, truth, ~truth, norms * truth, norms * ~truth)
+    return torch.stack([rows.sum().double() for rows in of])
+
+
+def shares(chosen, both, border, low_both, background, objects, norm_background, norm_object) -> dict[str, Any]:
+    """What counts say: `both` of the `chosen` locations are background, `low_both` of as many of lowest norm."""
+    ratio = lambda part, whole: part / whole if whole else None  # noqa: E731
     return {
-        "selected_share": chosen / total, "base_rate": background / total, "precision": both / chosen if chosen else None,
-        "recall": both / background, "border_share": border / chosen if chosen else None,
-        "norm_background": norm_background / background, "norm_object": norm_object / objects,
+        "selected_share": ratio(chosen, background + objects), "object_share": ratio(chosen - both, objects),
+        "precision": ratio(both, chosen), "recall": ratio(both, background), "base_rate": ratio(background, background + objects),
+        "border_share": ratio(border, chosen), "low_norm_precision": ratio(low_both, chosen),
+        "low_norm_object_share": ratio(chosen - low_both, objects),
+        "norm_background": ratio(norm_background, background), "norm_object": ratio(norm_object, objects),
     }  # fmt: skip
 
 
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
 def table(found: list[dict]) -> str:
-    names = ("selected_share", "base_rate", "precision", "recall", "border_share")
-    header = ["network", "selected", "base rate", "precision", "recall", "at the border"]
+    said = lambda value, scale, digits: "-" if value is None else f"{scale * value:.{digits}f}"  # noqa: E731
     body = [
         [
             row["run"],
-            *(percent(row[name]) for name in names),
-            f"{row['norm_background']:.2f}",
-            f"{row['norm_object']:.2f}",
+            f"{row['delta']:g}",
+            *(said(row[n], 100, 1) for n in COLUMNS),
+            *(said(row[n], 1, 2) for n in NORMS),
         ]
         for row in found
     ]
-    return markdown([*header, "norm on background", "norm on object"], body)
+    return markdown(["network", "delta", *COLUMNS.values(), *NORMS.values()], body)
+
+
+def draw(found: list[list[dict]]) -> plt.Figure:
+    """Precision and the object's share against delta; a colour a network, Eq. 5 solid, as many of lowest norm dashed."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 3.4))
+    names = (("precision", "low_norm_precision"), ("object_share", "low_norm_object_share"))
+    for panel, pair, label in zip(panels, names, ("precision (%)", "selected, of the object's locations (%)")):
+        for k, rows in enumerate(found):
+            rows = sorted(rows, key=lambda row: row["delta"])
+            for name, style, rule in zip(pair, ("o-", "s--"), ("Eq. 5", "as many of lowest norm")):
+                there = [row for row in rows if row[name] is not None]
+                at, values = [row["delta"] for row in there], [100 * row[name] for row in there]
+                panel.plot(
+                    at, values, style, color=CYCLE[k % len(CYCLE)], markersize=4, label=f"{rows[0]['run']}, {rule}"
+                )
+        panel.set_xscale("log")
+        panel.set_xlabel("delta (probability)")
+        panel.set_ylabel(label)
+    for height in {100 * row["base_rate"] for rows in found for row in rows if row["base_rate"] is not None}:
+        panels[0].axhline(height, color="grey", linewidth=0.8, linestyle=":")
+    panels[0].set_title("dotted: base rate", fontsize=8)
+    panels[1].legend(fontsize=7)
+    return figure
 
 
 def parser() -> argparse.ArgumentParser:
     made = commands.parser("lbf.selection", __doc__, flags.add_data_argument, flags.add_device_argument)
-    made.add_argument("checkpoints", nargs="+", type=Path, help="finished checkpoints of the generated benchmark")
-    split = "whose images, under the test transform [test]"
-    made.add_argument("--split", choices=("train", "test"), default="test", help=split)
-    made.add_argument("--delta", type=float, help="share of probability, no unit; LBF Eq. 5 [1/K]")
-    made.add_argument("--limit", type=int, metavar="N", help="at most N images [all]")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV there too")
+    add = made.add_argument
+    add("checkpoints", nargs="+", type=Path, help="finished checkpoints")
+    split = "whose images, under the test transform, with --against truth [test]"
+    add("--split", choices=("train", "test"), default=None, help=split)
+    add(
+        "--against", choices=AGAINST, default="truth", help="the set's own masks, or boxes (CIFAR-10's classes) [truth]"
+    )
+    deltas = "shares of probability, no unit, a line each; LBF Eq. 5 [1/K]"
+    add("--deltas", "--delta", nargs="+", type=flags.ranged(float, low=0), metavar="SHARE", help=deltas)
+    flags.add_limit_argument(made)
+    add("--out", type=Path, metavar="FILE", help="write a CSV there too")
+    figure = "name of a figure without suffix: precision and the object's share against delta"
+    add("--figure", type=Path, metavar="PATH", help=figure)
     return made
+
+
+class Asked:
+    """Networks and their images, which several may share, as they are needed: no two networks are held at once."""
+
+    def __init__(self, how: Inference, against: str, split: str, deltas: Sequence[float] | None):
+        self.how, self.against, self.split, self.deltas, self._sets = how, against, split, deltas, {}
+
+    def opened(self, path: Path) -> tuple[Network, Any, list[dict[str, Any]]]:
+        """A network, its images, and what its rows begin with, one a delta."""
+        network = Network.open(path, self.how)
+        boxed, classes = self.against == boxes.NAME, tuple(network.facts["classes"])
+        asked = (network.transform, classes) if boxed else (network.transform, network.id_set)
+        if asked not in self._sets:
+            limit, data = self.how.limit, self.how.data
+            images = boxes.load_boxed(data, network.transform, classes, limit) if boxed else network.load(network.id_set, self.split, limit)  # fmt: skip
+            self._sets[asked] = images
+        images, deltas = self._sets[asked], self.deltas or (1 / network.model.classes,)
+        row = {"run": path.parent.name, "images_of": images.name, "split": "boxes" if boxed else self.split}
+        return network, images, [row | {"delta": delta, "images": len(images)} for delta in dict.fromkeys(deltas)]
+
+    def identity(self, path: Path) -> tuple[str, str, list[dict[str, Any]]]:
+        network, images, rows = self.opened(path)
+        return weights_digest(network.saved), images.digest, rows
+
+    def found(self, path: Path) -> list[dict[str, Any]]:
+        network, images, rows = self.opened(path)
+        measured = measure(network, images, [row["delta"] for row in rows])
+        return [row | numbers for row, numbers in zip(rows, measured, strict=True)]
 
 
 def main() -> None:
     arguments = parser().parse_args()
-    paths, split, out = arguments.checkpoints, arguments.split, arguments.out
-    how, sets = from_arguments(arguments, Inference()), {}
-
-    def opened(path: Path) -> tuple[Network, Any, dict[str, Any]]:
-        """A network, its images (which several may share), and what its row begins with. No two networks are held at once."""
-        network = Network.open(path, how)
-        asked = (network.id_set, network.transform)
-        if asked not in sets:
-            sets[asked] = network.load(network.id_set, split, how.limit)
-        delta = 1 / network.model.classes if arguments.delta is None else arguments.delta
-        row = {"run": path.parent.name, "split": split, "delta": delta, "images": len(sets[asked])}
-        return network, sets[asked], row
-
-    def identity(path: Path) -> tuple[str, str, dict[str, Any]]:
-        network, images, row = opened(path)
-        return weights_digest(network.saved), images.digest, row
-
-    with commands.step_of(arguments, [out] if out else [], paths) as step:
-        if step.is_done({"command": "lbf.selection", "version": VERSION, "networks": list(map(identity, paths))}):
+    paths, against, split, out = arguments.checkpoints, arguments.against, arguments.split, arguments.out
+    if split and against != "truth":
+        raise UserError(f"--split goes with --against truth; {against} has one split, got --split {split}")
+    asked = Asked(from_arguments(arguments, Inference()), against, split or "test", arguments.deltas)
+    drawn = figure_files(arguments.figure) if arguments.figure else []
+    with commands.step_of(arguments, [*([out] if out else []), *drawn], paths) as step:
+        identity = {"command": "lbf.selection", "version": VERSION, "against": against}
+        if step.is_done(identity | {"networks": list(map(asked.identity, paths))}):
             return
-        found = [row | measure(network, images, row["delta"]) for network, images, row in map(opened, paths)]
+        found = [asked.found(path) for path in paths]
+        rows = [row for one in found for row in one]
         if out:
-            write_csv(out, found)
-        head = "Locations selected by LBF Eq. 5 (p < {delta:g}) against the true background; percent, {images} {split} images\n"
-        step.say(head.format(**found[0]))
-        step.say(table(found))
+            write_csv(out, rows)
+        if drawn:
+            save(draw(found), arguments.figure)
+        truth = "boxes" if against == boxes.NAME else "true background"
+        step.say("Locations selected by LBF Eq. 5 (p < delta) against the {}; percent, {images} images ({images_of} {split})\n".format(truth, **rows[0]))  # fmt: skip
+        step.say(table(rows))
 
 
 if __name__ == "__main__":

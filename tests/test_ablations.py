@@ -14,6 +14,7 @@ from dfb import finetune as dfb_finetune
 from dfb import masks
 from dfb.score import JointScorer
 from lbf import finetune
+from lbf.locations import LOCATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PARSERS = {
@@ -26,10 +27,14 @@ RECIPES = {
     "dfb.evaluate": JointScorer("msp"),
 }
 SWITCHES = {
-    "lbf_ablation": {"lam=0.0", "selector=frozen", "reduction=image", "norm=l1", *(f"locations={w}" for w in ("random", "all", "foreground", "cam", "truth"))},
+    "lbf_ablation": {
+        "lam=0.0", "selector=frozen", "reduction=image", "norm=l1", "bn=frozen", "refine=grabcut", *(f"mu={mu}" for mu in (1.0, 3.0, 6.0)),
+        *(f"lam={lam}" for lam in (0.1, 0.3, 1.0)), *(f"lr={lr}" for lr in (0.1, 0.05, 0.01)), "id=shapes:correlation=.3",
+        *(f"locations={which}" for which in LOCATIONS),
+    },
     "lbf_sensitivity": {"delta=1.01", "mu=0.0", "lam=0.0"},
     "dfb_ablation": {
-        "theta=0.3", "cam_shift=half-stride", "cam_blur=1.5", "output_stride=4", "align_corners=True", "stage2_init=scratch", "head_start=zeros",
+        "theta=0.3", "refine=grabcut", "cam_shift=half-stride", "cam_blur=1.5", "output_stride=4", "align_corners=True", "stage2_init=scratch", "head_start=zeros",
         "pixel_labels=truth", "pixel_labels=foreground", "loss_reduction=images", "temperature=5.0", "log_guard=softplus", "log_guard=sigmoid",
         "protocol=via32", "protocol=native", "vim_head=all", "softmax_T=log_over_T", "logit_combine=both_over_T",
     },

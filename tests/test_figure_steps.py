@@ -87,7 +87,7 @@ LOGGED = [f"{name}.{kind}" for name in ("heat_maps", "norms", "curves") for kind
 # command, what it reads, how it is typed, how otherwise, files
 CASES = [
     (lbf_figures, logged, ("pre", *FEW, "--out", "f"), ("--limit", 16), LOGGED),
-    (selection, pair, ("pre/c.pt", *FEW, "--out", "f/s.csv"), ("--delta", 0.5), ["s.csv"]),
+    (selection, pair, ("pre/c.pt", *FEW, "--out", "f/s.csv", "--figure", "f/s"), ("--deltas", 0.5, 0.25), ["s.csv", "s.png", "s.pdf"]),
     (lbf_tsne, pair, ("pre/c.pt", *T_SNE, *OOD, "--out", "f"), MORE, ["t-sne.png", "t-sne.pdf", "t-sne.json"]),
     (bars, paper_rows, (RESULTS, "--paper", PRINTED, "--out", "f"), ("--paper", ROOT / "lbf/paper/table3.csv"), ["bars.png", "bars.pdf"]),
     (sensitivity, lbf_rows, (RESULTS, "--out", "f/s"), None, ["s.png", "s.pdf", "s.md"]),

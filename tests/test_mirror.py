@@ -36,7 +36,6 @@ ELSEWHERE = {
     "dfb/figures.py": "dfb/test_commands.py",
     "lbf/figures.py": "common/test_commands.py",
     "lbf/locations.py": "lbf/test_finetune.py",
-    "lbf/selection.py": "common/test_commands.py",
 }
 
 

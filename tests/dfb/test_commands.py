@@ -177,6 +177,20 @@ def test_masks_are_made_once_for_each_network_recipe_and_truth_asked_for(typed, 
     assert typed(*words, "--theta", 0.6)[0] == 0 and len(made) == 5
 
 
+def test_refined_masks_are_others_and_say_how_often_the_refinement_failed(runs, typed, tmp_path):
+    words = (masks, runs / "pre/checkpoint.pt", "--out", tmp_path / "m", "--score-against", "truth", "--quiet")
+    code, out, err = typed(*words, "--refine", "grabcut")
+    made = json.loads((tmp_path / "m/manifest.json").read_text())
+    plain = json.loads((runs / "masks/manifest.json").read_text())
+    assert code == 0 and "refinement failed share" in out, err
+    assert made["recipe"]["refine"] == "grabcut" and made["identity"] != plain["identity"]
+    assert made["counts"]["against_truth"]["iou"] != plain["counts"]["against_truth"]["iou"]
+    assert 0 <= made["counts"]["refinement_failed_share"] <= 1 and "refinement_failed_share" not in plain["counts"]
+    bits = np.load(tmp_path / "m/part-00000.npz")["bits"]
+    typed(*words[:3], tmp_path / "again", "--batch-size", 7, "--quiet", "--refine", "grabcut")
+    assert np.array_equal(np.load(tmp_path / "again/part-00000.npz")["bits"], bits), "whatever the batch"
+
+
 def test_finetune_refuses_masks_of_other_images_or_another_network(runs, typed, tmp_path):
     out = ("--out", tmp_path / "run", "--quiet", "--device", "cpu")
     code, _, err = typed(finetune, runs / "pre/checkpoint.pt", "--masks", runs / "masks", "--limit", 32, *out)

@@ -2,7 +2,7 @@
 
 import torch
 
-from dfb.localisation import agreement, box_masks, pointing
+from dfb.localisation import agreement, pointing
 
 FOUND = torch.tensor([[[1, 1], [0, 0]], [[0, 0], [0, 1]]]).bool()
 TRUTH = torch.tensor([[[1, 0], [1, 0]], [[0, 0], [0, 1]]]).bool()
@@ -23,16 +23,6 @@ def test_agreement_by_hand():
 def test_no_mask_at_all_is_no_division_by_zero():
     got = agreement(torch.zeros_like(TRUTH), TRUTH)
     assert got["precision"] == 0 and got["recall"] == 0 and got["iou"] == 0
-
-
-def test_boxes_are_inclusive_and_scale_with_the_mask():
-    assert box_masks([[1, 0, 2, 1]], 4, (4, 4))[0].int().tolist() == [
-        [0, 1, 1, 0],
-        [0, 1, 1, 0],
-        [0, 0, 0, 0],
-        [0, 0, 0, 0],
-    ]
-    assert torch.equal(box_masks([[1, 0, 2, 1]], 4, (8, 8)), box_masks([[2, 0, 5, 3]], 8, (8, 8)))
 
 
 def test_pointing_counts_peaks_inside():

@@ -5,7 +5,7 @@ import torch
 
 from common.cam import normalise_map
 from common.cli.errors import UserError
-from dfb.masks import pseudo_mask
+from dfb.masks import MaskRecipe, pseudo_mask
 
 
 def test_threshold_by_hand():
@@ -19,3 +19,12 @@ def test_threshold_by_hand():
 def test_theta_outside_the_open_interval_is_refused(theta):
     with pytest.raises(UserError, match=r"theta must be in \(0, 1\), got"):
         pseudo_mask(torch.zeros(1, 2, 2), theta)
+
+
+def test_sure_attention_lies_on_either_side_of_theta_where_masks_are_refined():
+    MaskRecipe(theta=0.9)  # read by a refinement alone
+    for theta in (0.1, 0.9):
+        with pytest.raises(UserError, match=f"needs sure_background <= theta <= sure_object, got .* theta {theta:g}"):
+            MaskRecipe(theta=theta, refine="grabcut")
+    with pytest.raises(UserError, match="refine must be one of none, grabcut, got 'crf'"):
+        MaskRecipe(refine="crf")

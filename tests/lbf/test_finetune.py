@@ -14,7 +14,7 @@ from common.training.batches import Batches
 from common.training.engine import fit
 from common.training.objective import Batch, Clock
 from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
-from lbf.locations import random_like, select_locations
+from lbf.locations import lowest_like, random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss
 
 CPU = torch.device("cpu")
@@ -142,6 +142,12 @@ def test_random_locations_are_as_many_in_every_image(images):
     assert torch.equal(drawn.sum((1, 2)), mask.sum((1, 2))) and not torch.equal(drawn, mask)
 
 
+def test_the_lowest_are_as_many_in_every_image_and_of_equal_ones_the_first():
+    mask = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [0, 0]], [[1, 1], [1, 0]]]).bool()
+    values = torch.tensor([[[3.0, 1], [2, 0]], [[0, 0], [0, 0]], [[5, 5], [0, 5]]])
+    assert lowest_like(mask, values).int().tolist() == [[[0, 1], [0, 1]], [[0, 0], [0, 0]], [[1, 1], [1, 0]]]
+
+
 @pytest.mark.parametrize("locations", ["background", "all", "random", "foreground"])
 def test_each_choice_of_locations_selects_what_it_says(images, locations):
     model, batch = network().eval(), batch_of(images)
@@ -169,6 +175,36 @@ def test_locations_by_class_map_and_by_masks_by_hand():
     masks[0, :2, :1], masks[1, :1, 2] = True, True  # half of the first cell; a quarter of the second
     found = select_locations("masks", model, feature_map, labels, 0.5, masks, draw)
     assert found.tolist() == [[[False, True], [True, True]], [[True, True], [True, True]]]
+
+
+def test_low_norm_and_eq5_on_and_off_the_object_by_hand():
+    """Head A = [[2, 0], [0, 2]] and b = 0: p of the true class 0 is below a half where the second channel is the larger one."""
+    model = build("resnet8", 2)
+    with torch.no_grad():
+        model.head.weight.zero_(), model.head.bias.zero_()
+        model.head.weight[0, 0], model.head.weight[1, 1] = 2, 2
+    feature_map = torch.zeros(1, 128, 2, 2)
+    feature_map[0, :2] = torch.tensor(
+        [[[0.0, 0], [1, 3]], [[5, 1], [0, 0]]]
+    )  # Eq. 5 selects the upper row; norms 5, 1; 1, 3
+    masks = torch.zeros(1, 4, 4, dtype=torch.bool)
+    masks[0, :, :2] = True  # the object is the left column
+    found = {
+        which: select_locations(which, model, feature_map, torch.tensor([0]), 0.5, masks, torch.Generator())[0].int()
+        for which in ("background", "low-norm", "truth", "eq5-truth", "eq5-object")
+    }
+    assert {which: mask.tolist() for which, mask in found.items()} == {
+        "background": [[1, 1], [0, 0]], "low-norm": [[0, 1], [1, 0]], "truth": [[0, 1], [0, 1]],
+        "eq5-truth": [[0, 1], [0, 0]], "eq5-object": [[1, 0], [0, 0]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("locations", ["truth", "eq5-truth", "eq5-object"])
+def test_locations_of_the_truth_take_the_sets_own_masks_and_refuse_a_set_without(images, locations):
+    recipe = replace(RECIPE, locations=locations)
+    assert torch.equal(location_masks(recipe, None, images, network()).rows(torch.arange(48)), images.masks)
+    with pytest.raises(UserError, match="shapes has no true masks"):
+        location_masks(recipe, None, replace(images, masks=None), network())
 
 
 def test_masks_are_cropped_and_mirrored_with_their_images(images):
