@@ -15,7 +15,7 @@ import torch
 from common.checkpoint import weights_digest
 from common.cli import commands, flags
 from common.cli.errors import UserError, command
-from common.cli.recipes import from_arguments
+from common.cli.recipes import from_arguments, ranged
 from common.results.rows import write_csv
 from common.results.tables import markdown
 from common.scoring.network import Inference, Network
@@ -73,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoints", nargs="+", type=Path, help="finished checkpoints of the generated benchmark")
     split = "whose images, under the test transform [test]"
     made.add_argument("--split", choices=("train", "test"), default="test", help=split)
-    made.add_argument("--delta", type=float, help="share of probability, no unit; LBF Eq. 5 [1/K]")
-    made.add_argument("--limit", type=int, metavar="N", help="at most N images [all]")
+    made.add_argument("--delta", type=ranged(float, low=0), help="share of probability, no unit; LBF Eq. 5 [1/K]")
+    made.add_argument("--limit", type=ranged(int, low=1), metavar="N", help="at most N images [all]")
     made.add_argument("--out", type=Path, metavar="FILE", help="write a CSV there too")
     return made
 

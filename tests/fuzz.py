@@ -27,7 +27,9 @@ GENERATORS = {
 }  # fmt: skip
 
 
-def fuzz(inputs: int, seed: int, first: int = 0, stop_after_s: float = 1e9, keep: Path | None = None) -> dict[str, Counter]:
+def fuzz(
+    inputs: int, seed: int, first: int = 0, stop_after_s: float = 1e9, keep: Path | None = None
+) -> dict[str, Counter]:
     """Faults by generator, under "inputs" how many there were. Each input is drawn from (seed, its number) alone."""
     processes.prepare()
     found = {name: Counter() for name in GENERATORS}
@@ -48,7 +50,11 @@ def fuzz(inputs: int, seed: int, first: int = 0, stop_after_s: float = 1e9, keep
             found[name].update({"inputs": 1, **dict.fromkeys(dict(faults), 1)})
             for fault, text in faults:
                 typed = " ".join(map(repr, map(str, case.words)))
-                print(f"{number} {name}: {fault}: {case.note}\n  {typed}\n  right: {case.right}; {text}", file=sys.stderr, flush=True)
+                print(
+                    f"{number} {name}: {fault}: {case.note}\n  {typed}\n  right: {case.right}; {text}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if keep is None:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
@@ -61,7 +67,13 @@ def table(found: dict[str, Counter]) -> str:
     columns = ("inputs", *cases.FAULTS)
     lines = [f"| input | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     total = sum(found.values(), Counter())
-    return "\n".join(lines + [f"| {name} | {' | '.join(str(counts[c]) for c in columns)} |" for name, counts in (found | {"all": total}).items()])
+    return "\n".join(
+        lines
+        + [
+            f"| {name} | {' | '.join(str(counts[c]) for c in columns)} |"
+            for name, counts in (found | {"all": total}).items()
+        ]
+    )
 
 
 def main() -> None:
@@ -69,7 +81,9 @@ def main() -> None:
     made.add_argument("--inputs", type=int, default=3000, help="how many [3000]")
     made.add_argument("--seed", type=int, default=0, help="of all of them [0]")
     made.add_argument("--first", type=int, default=0, help="number of the first [0]")
-    made.add_argument("--stop-after", type=float, default=1e9, metavar="S", help="seconds after which no more are begun [never]")
+    made.add_argument(
+        "--stop-after", type=float, default=1e9, metavar="S", help="seconds after which no more are begun [never]"
+    )
     made.add_argument("--keep", type=Path, metavar="DIR", help="keep each input there, and print what was said")
     given = made.parse_args()
     started = time.monotonic()

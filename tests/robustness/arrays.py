@@ -81,7 +81,12 @@ def _logits(draw: Random, given: Arrays):
     name = draw.choice(("id", "ood_far", "ood_near"))
     right = given[f"{name}_penultimate"] @ given["head_weight"].T + given["head_bias"]
     how = draw.choice(("right", "of other images", "transposed", "one NaN"))
-    wrong = {"right": right, "of other images": right[::-1] + np.abs(right).max(), "transposed": right.T, "one NaN": right.copy()}[how]
+    wrong = {
+        "right": right,
+        "of other images": right[::-1] + np.abs(right).max(),
+        "transposed": right.T,
+        "one NaN": right.copy(),
+    }[how]
     if how == "one NaN":
         wrong[0, 0] = np.nan
     given[f"{name}_logits"] = wrong
@@ -165,7 +170,10 @@ def rows(draw: Random, world: World, folder: Path) -> Case:
 
 
 def _bad_value(draw: Random, path: Path, table: list[list[str]]) -> str:
-    line, name = draw.randrange(1, len(table)), draw.choice((*SHARES, *COUNTS, "method", "scorer", "recipe", "checkpoint_sha256", "seed", "ood_set"))
+    line, name = (
+        draw.randrange(1, len(table)),
+        draw.choice((*SHARES, *COUNTS, "method", "scorer", "recipe", "checkpoint_sha256", "seed", "ood_set")),
+    )
     bad = {"recipe": ("", '{"mu": 1', "{", "{'mu': 1}")}.get(name, ("", " "))
     bad = ("-0.1", "1.1", "", "abc", "50%", "1e999", "-inf", "0,5") if name in SHARES else bad
     bad = ("0", "-3", "1.5", "", "x", "1e3", "٣") if name in COUNTS else bad
@@ -176,7 +184,18 @@ def _bad_value(draw: Random, path: Path, table: list[list[str]]) -> str:
 
 
 def _bad_form(draw: Random, path: Path, table: list[list[str]]) -> str:
-    way = draw.choice(("a column less", "a column more", "a column twice", "a value less", "a value more", "no row", "another result", "no header"))
+    way = draw.choice(
+        (
+            "a column less",
+            "a column more",
+            "a column twice",
+            "a value less",
+            "a value more",
+            "no row",
+            "another result",
+            "no header",
+        )
+    )
     column, line = draw.randrange(len(table[0])), draw.randrange(1, len(table))
     if way == "a column less":
         column = table[0].index(draw.choice(("auroc", "method", "checkpoint_sha256", "recipe", "seed")))
@@ -223,7 +242,10 @@ def _write(path: Path, table: list[list[str]]) -> None:
 def scores(draw: Random, world: World, folder: Path) -> Case:
     """Saved scores, compared."""
     world.take(folder, "pre/results.npz", "lbf/results.npz")
-    path, words = folder / "lbf/results.npz", ("common.compare", "pre/results.npz:msp", "lbf/results.npz:msp", "--repeats", 20)
+    path, words = (
+        folder / "lbf/results.npz",
+        ("common.compare", "pre/results.npz:msp", "lbf/results.npz:msp", "--repeats", 20),
+    )
     with np.load(path) as found:
         given = {name: found[name] for name in found.files}
     name = draw.choice([name for name in given if name.startswith("msp/")])

@@ -14,7 +14,13 @@ import torch
 
 from robustness.processes import Said, typed
 
-REFUSED, DONE, EITHER, NOTED, ANY = "refused", "done", "refused, or done with the right values", "done, with a word", "ends"
+REFUSED, DONE, EITHER, NOTED, ANY = (
+    "refused",
+    "done",
+    "refused, or done with the right values",
+    "done, with a word",
+    "ends",
+)
 FAULTS = ("traceback", "wrong exit code", "hang", "silent acceptance", "names nothing", "left behind")
 PASSING = ("commit", "versions", "device", "seconds")  # columns that two runs of one thing need not share
 LIMIT_S = 60.0
@@ -156,7 +162,9 @@ def damaged(draw: Random, content: bytes) -> tuple[bytes, str]:
             new = content[len(content) // 2 :] + content[: len(content) // 2]
     if new == content:
         return damaged(draw, content)
-    return new, f"{way} at byte {place} of {len(content)}" + (f", {length} long" if way in ("bytes", "zeros", "inserted", "removed") else "")
+    return new, f"{way} at byte {place} of {len(content)}" + (
+        f", {length} long" if way in ("bytes", "zeros", "inserted", "removed") else ""
+    )
 
 
 def damage(draw: Random, path: Path) -> str:

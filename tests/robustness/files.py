@@ -69,7 +69,24 @@ def _content(draw: Random, path: Path) -> tuple[str, str]:
     weights = found["weights"]
     name = draw.choice([name for name, tensor in weights.items() if tensor.is_floating_point()])
     part, fact = draw.choice(list(found)), draw.choice(list(found["facts"]))
-    way = draw.choice(("a weight", "NaN", "no weight", "one more", "half", "shape", "no part", "one part more", "format", "no fact", "a fact", "recipe", "digest", "None"))
+    way = draw.choice(
+        (
+            "a weight",
+            "NaN",
+            "no weight",
+            "one more",
+            "half",
+            "shape",
+            "no part",
+            "one part more",
+            "format",
+            "no fact",
+            "a fact",
+            "recipe",
+            "digest",
+            "None",
+        )
+    )
     match way:
         case "a weight":
             weights[name].view(-1)[0] += 1
@@ -106,7 +123,20 @@ def _content(draw: Random, path: Path) -> tuple[str, str]:
 def _foreign(draw: Random, path: Path) -> tuple[str, str]:
     """Another file under its name."""
     found = torch.load(path, weights_only=True)
-    way = draw.choice(("a state dict", "a list", "an evil pickle", "evil inside", "plain pickle", "a folder", "text", "gone", "a tensor", "unfinished"))
+    way = draw.choice(
+        (
+            "a state dict",
+            "a list",
+            "an evil pickle",
+            "evil inside",
+            "plain pickle",
+            "a folder",
+            "text",
+            "gone",
+            "a tensor",
+            "unfinished",
+        )
+    )
     path.unlink()
     match way:
         case "a state dict":
@@ -166,7 +196,9 @@ def cache(draw: Random, world: World, folder: Path) -> Case:
     files = sorted((folder / "cache").rglob("*.npy"))
     path, other = draw.sample(files, 2)
     way = draw.choice(("damage", "damage", "damage", "gone", "another's", "text"))
-    note = {"gone": "gone", "another's": f"that of {other.parent.name[:6]}/{other.name}", "text": "text"}.get(way) or damage(draw, path)
+    note = {"gone": "gone", "another's": f"that of {other.parent.name[:6]}/{other.name}", "text": "text"}.get(
+        way
+    ) or damage(draw, path)
     if way == "gone":
         path.unlink()
     elif way == "another's":

@@ -1,6 +1,8 @@
 """Flags of every command with values that cannot be, and a few that can."""
 
 import os
+import re
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,7 +43,18 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "lbf.tsne": ((PRE, "--ood", "folder:ood", "--out", "f", *QUIET), ("pre", "photos", "ood")),
 }  # fmt: skip
 NO_NUMBER = ("nan", "inf", "-inf", "1e999", "abc", "", "0x1F", "9" * 30, "-1", "-0.5", "1,5", "٣٫٥", "--", "1 2")
-NOT_ZERO = {"limit", "batch_size", "image_size", "epochs", "steps", "output_stride", "short_side", "quality", "resize_px", "repeats"}
+NOT_ZERO = {
+    "limit",
+    "batch_size",
+    "image_size",
+    "epochs",
+    "steps",
+    "output_stride",
+    "short_side",
+    "quality",
+    "resize_px",
+    "repeats",
+}
 HIGHEST = {"momentum": 1, "area_low": 1, "scale_low": 8, "scale_high": 8, "cam_eps": 1, "theta": 1, "quality": 100}
 TRAINING = ("common.pretrain", "lbf.finetune", "dfb.finetune")
 FOLDERS = {"common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
@@ -83,13 +96,12 @@ def make(draw: Random, world: World, folder: Path) -> Case:
     if not values:
         return make(draw, World(world.root, world.scratch), _emptied(folder))
     value, note = values
-    said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *([value] if len(value) > 1 else []))))
+    parts = [part for part in re.split("[:=]", value) if len(part) > 2]
+    said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *parts)))
     return Case((command, *_with(words, action, value)), REFUSED, said, f"{command} {action.dest}: {note}")
 
 
 def _emptied(folder: Path) -> Path:
-    import shutil
-
     shutil.rmtree(folder)
     folder.mkdir()
     return folder
@@ -113,13 +125,24 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
     if action.choices:
         return (word := draw.choice(("", "nothing", str(next(iter(action.choices))).upper() + "x"))), repr(word)
     if kind in ("int", "float", "_list_of_numbers"):
-        options = [*NO_NUMBER] if kind != "_list_of_numbers" else ["nan", "inf", "abc", "-1", "0.5,x", "0.5,nan", "9,-1"]
-        options += ["1.5", "1e3"] * (kind == "int") + ["0"] * (name in NOT_ZERO) + [str(HIGHEST.get(name, 0) + 1)] * (name in HIGHEST)
+        options = (
+            [*NO_NUMBER] if kind != "_list_of_numbers" else ["nan", "inf", "abc", "-1", "0.5,x", "0.5,nan", "9,-1"]
+        )
+        options += (
+            ["1.5", "1e3"] * (kind == "int")
+            + ["0"] * (name in NOT_ZERO)
+            + [str(HIGHEST.get(name, 0) + 1)] * (name in HIGHEST)
+        )
         return (word := draw.choice(options)), repr(word)
     if name in WORDS:
         return (word := draw.choice(WORDS[name])), repr(word)
     if kind in ("Path", "_folder") and name not in ("data", "folder", "to"):
-        return _odd_place(draw, folder, is_new=name in NEW_FILES, is_folder=name == "cache" or (name == "out" and command in FOLDERS))
+        return _odd_place(
+            draw,
+            folder,
+            is_new=name in NEW_FILES,
+            is_folder=name == "cache" or command == "lbf.sensitivity" or (name == "out" and command in FOLDERS),
+        )
     return None
 
 
@@ -130,12 +153,23 @@ def _odd_place(draw: Random, folder: Path, is_new: bool, is_folder: bool) -> tup
     os.mkfifo(folder / "a fifo")
     (folder / "a link").symlink_to("nowhere")
     nowhere = ["/dev/null/x", "/proc/nothing/x", "a file/x", "n" * 300, "~nobody/x"]
-    if is_folder:
+    if is_folder:  # or a name without its suffix
         places = [*nowhere, "a file", "a fifo", "/dev/null"]
     elif is_new:
         places = [*nowhere, "a folder", "a fifo", "a link", "/dev/null", "/dev/full"]
     else:
-        places = ["nowhere", "a folder", "a file", "a fifo", "a link", "/dev/null", "/dev/zero", "n" * 300, "new\nline", "a file/x"]
+        places = [
+            "nowhere",
+            "a folder",
+            "a file",
+            "a fifo",
+            "a link",
+            "/dev/null",
+            "/dev/zero",
+            "n" * 300,
+            "new\nline",
+            "a file/x",
+        ]
     return (place := draw.choice(places)), repr(place[:40])
 
 

@@ -25,7 +25,9 @@ def _same(world: World) -> Callable[[Path], str]:
     """A check that the numbers are those of the undamaged folders."""
     rows = world.reference(EVALUATE, "new.csv", *NEEDS)
     expected = [{name: row[name] for name in MEASURED} for row in rows]
-    return lambda folder: "" if measured(folder / "new.csv") == expected else "other numbers than of the same pixels as PNG"
+    return lambda folder: (
+        "" if measured(folder / "new.csv") == expected else "other numbers than of the same pixels as PNG"
+    )
 
 
 def image(draw: Random, world: World, folder: Path) -> Case:
@@ -54,7 +56,20 @@ def _other_form(draw: Random, path: Path) -> tuple[str, str]:
     """The same pixels, in another form."""
     with Image.open(path) as opened:
         pixels = opened.convert("RGB")
-    way = draw.choice(("RGBA", "BMP", "TIFF", "WEBP", "GIF of two", "capitals", "EXIF upright", "palette", "PPM", "interlaced by name"))
+    way = draw.choice(
+        (
+            "RGBA",
+            "BMP",
+            "TIFF",
+            "WEBP",
+            "GIF of two",
+            "capitals",
+            "EXIF upright",
+            "palette",
+            "PPM",
+            "interlaced by name",
+        )
+    )
     path.unlink()
     match way:
         case "RGBA":
@@ -80,7 +95,22 @@ def _other_form(draw: Random, path: Path) -> tuple[str, str]:
 
 
 def _no_image(draw: Random, path: Path) -> tuple[str, str]:
-    way = draw.choice(("empty", "text", "cut", "a page", "float", "a bomb", "a fifo", "a dangling link", "a folder", "no width", "an archive", "random"))
+    way = draw.choice(
+        (
+            "empty",
+            "text",
+            "cut",
+            "a page",
+            "float",
+            "a bomb",
+            "a fifo",
+            "a dangling link",
+            "a folder",
+            "no width",
+            "an archive",
+            "random",
+        )
+    )
     content = path.read_bytes()
     path.unlink()
     match way:
@@ -126,7 +156,9 @@ def classes(draw: Random, world: World, folder: Path) -> Case:
     """The ID set's own folders, changed."""
     world.take(folder, *NEEDS)
     test = folder / "photos/test"
-    way = draw.choice(("renamed", "one less", "one more", "capitals", "one empty", "all gone", "flat", "the OOD set is it"))
+    way = draw.choice(
+        ("renamed", "one less", "one more", "capitals", "one empty", "all gone", "flat", "the OOD set is it")
+    )
     words, names = EVALUATE, ("photos",)
     match way:
         case "renamed":
@@ -156,30 +188,47 @@ def classes(draw: Random, world: World, folder: Path) -> Case:
 
 
 def tar(draw: Random, world: World, folder: Path) -> Case:
-    """A class of the OOD set as a .tar, whole or not."""
-    world.take(folder, *NEEDS)
-    place = folder / "ood/x"
-    path = place.with_suffix(".tar")
-    way = draw.choice(("whole", "whole", "compressed", "cut", "a header", "twice", "empty", "text", "something behind", "a link"))
-    with tarfile.open(path, "w:gz" if way == "compressed" else "w") as archive:
-        for file in sorted(place.iterdir()):
-            archive.add(file, file.name)
-        if way == "twice":
-            archive.add(file, file.name)
+    """An archive put where fetch looks for its download."""
+    world.take(folder, "ood")
+    path = folder / "data/.downloads/iSUN.tar.gz"
+    path.parent.mkdir(parents=True)
+    way = draw.choice(
+        (
+            "whole",
+            "cut",
+            "a header",
+            "twice",
+            "empty",
+            "text",
+            "something behind",
+            "a link",
+            "climbing",
+            "no image",
+            "a zip, cut",
+            "damage",
+        )
+    )
+    with tarfile.open(path, draw.choice(("w:gz", "w"))) as archive:
+        for file in sorted((folder / "ood").rglob("*.png")) if way != "no image" else [Path(__file__)]:
+            archive.add(file, f"iSUN/{'../../' * (way == 'climbing')}{file.parent.name}{file.name}")
         if way == "a link":
-            member = tarfile.TarInfo("x.png")
+            member = tarfile.TarInfo("iSUN/x.png")
             member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
             archive.addfile(member)
-    for file in list(place.iterdir()):
-        file.unlink()
-    place.rmdir()
     content = path.read_bytes()
-    right = DONE if way in ("whole", "a link") else REFUSED
-    if way == "a header":
+    if way == "a header" and content[:2] != b"\x1f\x8b":
         spot = draw.randrange(250)
         content = content[:spot] + bytes([content[spot] ^ 1]) + content[spot + 1 :]
-    content = {"cut": content[: draw.randrange(600, 3000)], "empty": b"", "text": b"no tar\n", "something behind": content + b"x" * 512}.get(way, content)
-    path.write_bytes(content)
-    return Case(EVALUATE, right, ("x.tar",), f"tar: {way}", _same(world) if right == DONE else lambda folder: "")
-
-
+    cut = draw.randrange(10, len(content) - 10)
+    new = {
+        "cut": content[:cut],
+        "empty": b"",
+        "text": b"no tar\n",
+        "something behind": content + b"x" * 512,
+        "a zip, cut": b"PK\3\4" + content,
+    }
+    path.write_bytes(new.get(way, content))
+    note = damage(draw, path) if way == "damage" else way
+    # A tar that is read whole has too few images for iSUN: the set is there then, and its count is complained of.
+    right = ANY if way in ("whole", "twice", "damage", "cut", "a header", "something behind") else REFUSED
+    return Case(("common.data", "fetch", "isun", "--data", "data"), right, ("iSUN", "isun"), f"archive: {note}")

@@ -39,7 +39,9 @@ def arrays(seed: int = 0, classes: int = 4, channels: int = 6, images: int = 20)
 
 def rows(folder: Path) -> None:
     """Files of results: three methods, two OOD sets, two seeds."""
-    for place, (method, changes) in enumerate([("pre", {}), ("control", {"lam": 0.0}), ("LBF", {"lam": 1.0, "mu": 2.0})]):
+    for place, (method, changes) in enumerate(
+        [("pre", {}), ("control", {"lam": 0.0}), ("LBF", {"lam": 1.0, "mu": 2.0})]
+    ):
         recipe = json.dumps({"delta": 0.1, "mu": 1.0, "lam": 1.0} | changes)
         found = [
             result_row(method=method, recipe=recipe, ood_set=ood, seed=seed, auroc=0.5 + 0.1 * place + 0.01 * seed)
