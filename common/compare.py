@@ -28,6 +28,10 @@ def main() -> None:
     sets = [name for name in a if name in b and name != "id"]
     if not sets:
         raise UserError(f"no OOD set in both: {', '.join(a)} and {', '.join(b)}")
+    for name in ("id", *sets):
+        if len(a[name]) != len(b[name]):
+            said = f"{len(a[name])} scores of {name} in {arguments.a}, {len(b[name])} in {arguments.b}"
+            raise UserError(f"{said}; expected the same images in both")
     lines = []
     for name in sets:
         cells = [name]

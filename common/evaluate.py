@@ -115,7 +115,9 @@ def main() -> None:
         current = None if arguments.out else {scores.rows[0]["checkpoint_sha256"]}
         if lost := merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], current):
             step.forget_others()
-        save_scores(raw, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()}, keep=not lost)
+        save_scores(
+            raw, {f"{scorer}/{name}": s for (_, scorer, name), s in scores.raw.items()}, keep=step.stands and not lost
+        )
         step.say(tables.show(scores.rows) + missing)
     accuracy = 100 * scores.rows[0]["id_accuracy"]
     print(f"\nID accuracy {accuracy:.2f} %. Rows with their provenance: {out}", file=sys.stderr)

@@ -234,7 +234,9 @@ def main() -> None:
         lost = merge_rows(out, [row | {"seconds": seconds} for row in scores.rows], None if arguments.out else current)
         if merge_diagnostics(beside, found) or lost:
             step.forget_others()
-        sets.save_scores(raw, {"/".join(key): values for key, values in scores.raw.items()}, keep=not lost)
+        sets.save_scores(
+            raw, {"/".join(key): values for key, values in scores.raw.items()}, keep=step.stands and not lost
+        )
         step.say(tables.show(scores.rows))
         step.say("\n" + diagnostics.in_words(found, network.id_set) + sets.left_out(pair.refused))
     print(f"\nRows with their provenance: {out}", file=sys.stderr)

@@ -146,6 +146,8 @@ def dense_network(
 ) -> Classifier:
     """A network with K+1 outputs, its body and head started as the recipe says. Raises UserError where there are no weights to start from."""
     classes, from_weights = stage1.classes, recipe.stage2_init == "in21k"
+    if weights is not None and not from_weights:
+        raise UserError(f"--weights {weights} is for --stage2-init in21k, got {recipe.stage2_init}")
     if from_weights and weights is None:
         if start["method"] != "pre-trained" or start["start"] == "from scratch":  # others name a network there, no file
             lacks = "stage2_init in21k needs weights, and stage 1 names none it began with"

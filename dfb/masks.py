@@ -27,7 +27,7 @@ from common.backbones.output_stride import set_output_stride
 from common.cam import CamRecipe, class_attention
 from common.cli import flags
 from common.cli.errors import UserError, command
-from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick
+from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick, ranged
 from common.cli.steps import Step, add_step_arguments, making
 from common.data import boxes
 from common.data.datasets import training_images
@@ -107,12 +107,12 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=None, metavar="DIR", help=out)
     add("--preset", default="paper", help="paper, released (DFB's code), single-scale [paper]")
     size = "side of images and masks, in pixels; dense training takes it over [the checkpoint's]"
-    add("--image-size", type=int, default=None, metavar="PX", help=size)
+    add("--image-size", type=ranged(int, low=8), default=None, metavar="PX", help=size)
     limit = "the class-balanced N training images of this limit [the checkpoint's]"
-    add("--limit", type=int, default=None, metavar="N", help=limit)
+    add("--limit", type=ranged(int, low=1), default=None, metavar="N", help=limit)
     against = '"truth": the masks the set itself has; or tiny-imagenet-boxes (CIFAR-10 networks)'
     add("--score-against", default=None, metavar="WHAT", help=against)
-    add("--batch-size", type=int, default=125, metavar="N", help="images a pass [125]")
+    add("--batch-size", type=ranged(int, low=1), default=125, metavar="N", help="images a pass [125]")
     add("--precision", choices=("float32", "bf16"), default="float32", help="of the network's body [float32]")
     flags.add_data_argument(made)
     flags.add_device_argument(made)
@@ -199,9 +199,7 @@ def show(title: str, numbers: dict[str, float]) -> str:
     return title + ": " + ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in numbers.items())
 
 
-def check(batch_size: int, against: str | None, out: Path | None) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch-size must be >= 1, got {batch_size}")
+def check(against: str | None, out: Path | None) -> None:
     if against is not None and against not in AGAINST:
         raise UserError(f"score-against must be {' or '.join(AGAINST)}, got {against!r}")
     if out is None and against != boxes.NAME:
@@ -211,7 +209,7 @@ def check(batch_size: int, against: str | None, out: Path | None) -> None:
 def main() -> None:
     given = parser().parse_args()
     recipe = from_arguments(given, pick(PRESETS, given.preset))
-    check(given.batch_size, given.score_against, given.out)
+    check(given.score_against, given.out)
     device, outputs = device_of(given), [given.out / "manifest.json"] if given.out else []
     with making(outputs, [given.checkpoint], expect=given.expect, wait_s=given.wait, together=of_main) as step:
         model, facts = checkpoint.load_finished(given.checkpoint)

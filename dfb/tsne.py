@@ -13,7 +13,7 @@ from common import data
 from common.checkpoint import weights_digest
 from common.cli import commands, flags
 from common.cli.errors import command
-from common.cli.recipes import from_arguments
+from common.cli.recipes import from_arguments, ranged
 from common.results.lines import set_title
 from common.results.style import BLACK, figure_files, plt, save
 from common.results.tsne import Group, side_by_side
@@ -64,7 +64,9 @@ def parser() -> argparse.ArgumentParser:
     made = commands.parser("dfb.tsne", __doc__, flags.add_data_argument, flags.add_device_argument)
     add_pair_arguments(made, "the stage-1 checkpoint", required=True)
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is textures")
-    made.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N ID and N/2 OOD images [1000]")
+    made.add_argument(
+        "--limit", type=ranged(int, low=2), default=1000, metavar="N", help="at most N ID and N/2 OOD images [1000]"
+    )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne-dfb.png and .pdf")
     return made
 

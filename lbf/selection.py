@@ -20,7 +20,7 @@ import torch
 from common.checkpoint import weights_digest
 from common.cli import commands, flags
 from common.cli.errors import UserError, command
-from common.cli.recipes import from_arguments
+from common.cli.recipes import from_arguments, ranged
 from common.data import boxes
 from common.results.rows import write_csv
 from common.results.style import CYCLE, figure_files, plt, save
@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
         "--against", choices=AGAINST, default="truth", help="the set's own masks, or boxes (CIFAR-10's classes) [truth]"
     )
     deltas = "shares of probability, no unit, a line each; LBF Eq. 5 [1/K]"
-    add("--deltas", "--delta", nargs="+", type=flags.ranged(float, low=0), metavar="SHARE", help=deltas)
+    add("--deltas", "--delta", nargs="+", type=ranged(float, low=0), metavar="SHARE", help=deltas)
     flags.add_limit_argument(made)
     add("--out", type=Path, metavar="FILE", help="write a CSV there too")
     figure = "name of a figure without suffix: precision and the object's share against delta"

@@ -19,7 +19,7 @@ from common.checkpoint import weights_digest
 from common.cli import commands, flags
 from common.cli.errors import command
 from common.cli.files import write_json
-from common.cli.recipes import from_arguments
+from common.cli.recipes import from_arguments, ranged
 from common.results.lines import set_title
 from common.results.style import BLACK, ORANGE, PINK, figure_files, plt, save
 from common.results.tsne import Group, nearest, side_by_side, unit
@@ -77,8 +77,12 @@ def parser() -> argparse.ArgumentParser:
     made = commands.parser("lbf.tsne", __doc__, flags.add_data_argument, flags.add_device_argument)
     made.add_argument("checkpoint", type=Path, help="a finished checkpoint")
     made.add_argument("--ood", required=True, metavar="SET", help="the OOD set; the paper's is isun")
-    made.add_argument("--delta", type=float, metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]")
-    made.add_argument("--limit", type=int, default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]")
+    made.add_argument(
+        "--delta", type=ranged(float, low=0), metavar="X", help="share of probability, no unit; LBF Eq. 5 [1/K]"
+    )
+    made.add_argument(
+        "--limit", type=ranged(int, low=1), default=POINTS, metavar="N", help=f"at most N images of each set [{POINTS}]"
+    )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for t-sne.png, .pdf and .json")
     return made
 

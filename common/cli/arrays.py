@@ -39,6 +39,8 @@ def refuse_other_forms(path: Path, what: str) -> None:
     """Raise UserError for what is no zip to begin with: nothing there, a folder, an empty file, a lone .npy, anything else."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected {what}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device, a pipe or a socket; expected {what}")
     try:
         with open(path, "rb") as file:
             begin = file.read(6)

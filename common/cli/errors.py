@@ -36,6 +36,8 @@ def command(main: Callable[[], None], *, alone: bool = False) -> None:
             return
         if alone:
             os.environ["WORLD_SIZE"], count = "1", 1
+        if odd := [word for word in sys.argv[1:] if word.startswith("--") and word.endswith("=--")]:
+            raise UserError(f"{odd[0]}: '--' is no value")  # argparse takes it away and goes on with a list
         with heard():
             try:
                 main()

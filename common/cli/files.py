@@ -1,14 +1,21 @@
 """Files that are whole or not there, and what they hold."""
 
+import errno
+import fcntl
 import functools
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+PART = re.compile(r"\.(.+)\.\d+\.part")
+_swept: set[tuple[int, Path]] = set()  # (process, folder)
 
 
 def part_of(path: Path) -> Path:
@@ -27,22 +34,58 @@ def naming(path: Path | str, *stand_ins: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any], flush: bool = True) -> None:
     """Call `write(temporary_path)`, flush it to disk, then rename it to `path`, or to where a link of that name leads.
 
-    Raises OSError that names `path` where the disk refuses; what stood there stands.
+    What killed processes left half-written in that folder is taken away. Raises OSError that names `path` where the disk refuses; what stood
+    there stands. `flush`: False where a million small files are written, which a machine that loses its power may then lose.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if (os.getpid(), path.parent) not in _swept:
+        _swept.add((os.getpid(), path.parent))
+        sweep(path.parent)
     part = part_of(path)
     with naming(path, part):
+        file = _locked(part)
         try:
             _written(part, write)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
+            if flush:
+                os.fsync(file)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+            os.close(file)
+
+
+def _locked(part: Path) -> int:
+    """A part with a lock on it, which lasts as long as its writer: without one it is a dead process's."""
+    while True:
+        file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+        with suppress(OSError):  # where a file system has no locks, nothing is taken for dead
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(part)):
+                return file
+        os.close(file)  # taken away before it had its lock
+
+
+def sweep(folder: Path) -> None:
+    """Take away the parts of files in `folder` that nobody is writing any more."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            if PART.fullmatch(name):
+                with suppress(OSError):
+                    _unlink_dead(folder / name)
+
+
+def _unlink_dead(part: Path) -> None:
+    file = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its writer lives, or there are no locks
+        part.unlink()
+    finally:
+        os.close(file)
 
 
 def _written(part: Path, write) -> None:
@@ -72,6 +115,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_plain(path: Path) -> bytes:
+    """A file's bytes. Raises OSError for a pipe, a device or a socket too, which might never end."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(file, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "a folder, a device, a pipe or a socket, expected a file", str(path))
+        return opened.read()
 
 
 def sha256(path: Path) -> str:

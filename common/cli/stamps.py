@@ -8,6 +8,7 @@ Several makers stand there only where a file is written row by row (results.csv)
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ def is_current(path: Path, key: str | None = None) -> bool:
 def _inputs_current(maker: dict[str, Any], folder: Path) -> bool:
     inputs = maker["inputs"]
     return not inputs or (holds(inputs, folder) and all(is_current(folder / name) for name in inputs))
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
+    """What differs between two identities, a recipe's fields one by one."""
+    for name in dict.fromkeys((*ours, *theirs)):
+        a, b = ours.get(name), theirs.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b)
+        elif a != b:
+            yield f"{name} {b} there, {a} here"
 
 
 def line_key() -> str:

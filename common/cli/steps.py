@@ -15,25 +15,23 @@ for it; by another, is refused. What is stale is made again, but a run (hours of
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from common.cli.errors import UserError, group
-from common.cli.files import free_name, naming, write_json
+from common.cli.files import free_name, naming, sweep, write_json
 from common.cli.locks import Lock, holder, lock_path, named
 from common.cli.outputs import check_outputs
 from common.cli.recipes import digest, ranged
 from common.cli.signals import Interrupted
-from common.cli.stamps import digests, holds, is_current, line_key, read_stamp, relative, stamp_path
+from common.cli.stamps import differences, digests, holds, is_current, line_key, read_stamp, relative, stamp_path
 
 POLL_S = 0.2
 ROUND_S = 60.0  # how long the first process waits before it shows the others that it lives
-RUN_FILES = ("recipe.json", "log.jsonl")  # written beside a run's checkpoint, by whoever holds the run
 ASIDE = ".aside.json"  # in a run that was moved aside: the name it had and the one it has
 
 
@@ -72,6 +70,15 @@ class Step:
         if outputs:
             self.name = run or outputs[0]
             self.folder, self.stamp, self.lock = outputs[0].parent, stamp_path(outputs[0]), Lock(lock_path(self.name))
+            # Another command may write one of the others beside its own; the folder of a run has one lock for all that is in it.
+            self._locks = [
+                (self.lock, self.name),
+                *((Lock(lock_path(path)), path) for path in outputs[1:] if run is None),
+            ]
+        self.stands = (
+            False  # whether all outputs were there as some command had made them, when they became ours to make
+        )
+        self._undo: list[Callable[[], None]] = []  # of what was made before there was an output
 
     def before(self) -> dict[str, Any]:
         """The identity of what stands there, {} where nothing does: for values that are resolved once ("auto") and then read from the run."""
@@ -159,16 +166,13 @@ class Step:
 
     def _claim(self, identity: dict[str, Any], ours: str) -> bool | None:
         """Whether the outputs are done, once the lock is ours; None: not yet."""
-        if not self.lock.take():
-            who = holder(self.lock.path)
-            if who and not self.shared and who.get("identity") not in (None, ours):
-                differing = ", ".join(differences(identity, who["words"]))
-                raise UserError(
-                    f"{self.name}: {named(who)} is making it otherwise ({differing}); wait, or write elsewhere"
-                )
-            return self._wait_for(who, self.name) if who else None
-        self.lock.note(line=self._line, identity=ours, words=identity)
-        self._clear()
+        for lock, path in self._locks:
+            if not lock.take():
+                self.release()  # two that need each other's must not both wait with one in hand
+                return self._wait_for_its_holder(lock, path, identity, ours)
+            lock.note(line=self._line, identity=ours, words=identity)
+        for folder in {path.parent for path in self.outputs}:
+            sweep(folder)
         self._read = digests(self.inputs, self.folder)
         stamp = read_stamp(self.stamp) or {"outputs": {}, "made": []}
         whole = holds(stamp["outputs"], self.folder) and {*relative(self.outputs, self.folder)} <= {*stamp["outputs"]}
@@ -181,18 +185,31 @@ class Step:
         unfinished = same and None in stamp["outputs"].values()  # killed: whoever asks next goes on with it
         if self.run and not unfinished and self.outputs[0].exists() and not self._move_aside():
             return None
-        self._others = stamp["made"] if whole and self.shared else []
+        self.stands, self._others = whole, stamp["made"] if whole and self.shared else []
         if not self._others:
+            self._undo = [] if self.stamp.exists() else [self.stamp.unlink]
+            self._undo += [] if self.folder.exists() else [self.folder.rmdir]
             write_json(self.stamp, self._stamp(identity, dict.fromkeys(relative(self.outputs, self.folder))))
         return False
 
-    def _clear(self) -> None:
-        """Take away what killed commands left half-written of what is ours alone to write."""
-        names = {path.name for path in (*self.outputs, self.stamp)} | ({*RUN_FILES} if self.run else set())
-        for folder in {path.parent for path in self.outputs}:
-            for part in folder.glob(".*.part"):
-                if (found := re.fullmatch(r"\.(.+)\.\d+\.part", part.name)) and found[1] in names:
-                    part.unlink(missing_ok=True)
+    def _wait_for_its_holder(self, lock: Lock, path: Path, identity: dict[str, Any], ours: str) -> None:
+        """None, which is "not yet". Raises UserError where it is held by another identity."""
+        who = holder(lock.path)
+        if who and not self.shared and who.get("identity") not in (None, ours):
+            differing = ", ".join(differences(identity, who["words"]))
+            raise UserError(f"{path}: {named(who)} is making it otherwise ({differing}); wait, or write elsewhere")
+        return self._wait_for(who, path) if who else None
+
+    def release(self) -> None:
+        for lock, _ in reversed(self._locks if self.outputs else ()):  # the first takes away the folders it made
+            lock.release()
+
+    def give_up(self) -> None:
+        """Where a command ends before there is an output, nothing says that one was begun."""
+        if not any(os.path.lexists(path) for path in self.outputs):
+            with suppress(OSError):
+                for undo in self._undo:
+                    undo()
 
     def _move_aside(self) -> bool:
         """The run under its next free name, RUN.1, RUN.2, ...; not while a living process writes in it."""
@@ -237,16 +254,6 @@ def maker_of(path: Path, key: str | None) -> dict[str, Any] | None:
     return next((who for who in inside if who and who.get("line") == key), None)
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
-    """What differs between two identities, a recipe's fields one by one."""
-    for name in dict.fromkeys((*ours, *theirs)):
-        a, b = ours.get(name), theirs.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(a, b)
-        elif a != b:
-            yield f"{name} {b} there, {a} here"
-
-
 @contextmanager
 def making(
     outputs: Iterable[Path],
@@ -276,12 +283,13 @@ def making(
         step._until(step._inputs_there([*expect, *((path, None) for path in plain)], wait_s))
         yield step
         step.finish()
-    except Interrupted as stop:
-        stop.where = stop.where or (f" before {step.name} was finished" if step.outputs else "")
+    except BaseException as error:
+        if isinstance(error, Interrupted):
+            error.where = error.where or (f" before {step.name} was finished" if step.outputs else "")
+        step.give_up()
         raise
     finally:
-        if step.outputs:
-            step.lock.release()
+        step.release()
 
 
 def _patience_s() -> int:

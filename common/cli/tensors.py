@@ -37,6 +37,8 @@ def read_tensors(path: Path, what: str, *, mmap: bool = False) -> Any:
     """
     if path.is_dir():
         raise Damaged(f"{path} is a folder; expected {what}")
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path} is a device, a pipe or a socket; expected {what}")
     try:
         with open(path, "rb") as file:
             begin = file.read(1)

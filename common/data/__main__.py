@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli.errors import UserError, command
+from common.cli.files import write_atomically
+from common.cli.outputs import check_outputs
+from common.cli.recipes import ranged
 from common.data import fetch, table
 from common.data.specs import BENCHMARKS, SPECS, Spec, expand, spec_of
 
@@ -37,9 +40,13 @@ def parser() -> argparse.ArgumentParser:
         "--to", type=Path, metavar="ROOT", help="shrink: root of the smaller copy, to be used as --data ROOT"
     )
     said = "shrink: pixels of the shorter side; larger images are scaled down [256]"
-    made.add_argument("--short-side", type=int, default=256, metavar="PX", help=said)
+    made.add_argument("--short-side", type=ranged(int, low=1), default=256, metavar="PX", help=said)
     made.add_argument(
-        "--quality", type=int, default=95, metavar="Q", help="shrink: of the JPEGs it writes, 1 to 100 [95]"
+        "--quality",
+        type=ranged(int, low=1, high=100),
+        default=95,
+        metavar="Q",
+        help="shrink: of the JPEGs it writes, 1 to 100 [95]",
     )
     made.add_argument(
         "--out", type=Path, default=Path("docs/datasets.md"), help="table: the page to write [docs/datasets.md]"
@@ -69,8 +76,8 @@ def main() -> None:
                 raise UserError("shrink needs names of sets and --to ROOT")
             shrink_all(named, root, given.to, given.short_side, given.quality)
         case "table":
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(table.page())
+            check_outputs([given.out])
+            write_atomically(given.out, lambda part: part.write_text(table.page()))
             print(given.out)
 
 

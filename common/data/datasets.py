@@ -96,7 +96,7 @@ def read(name: str, split: str, root: Path) -> Raw:
     if split not in spec.counts:
         hint = "; it is for localisation only and cannot be an OOD set" if spec.role == "boxes" else ""
         raise UserError(f"{spec.name} has no split {split!r}; it has {', '.join(spec.counts)}{hint}")
-    options = _options(spec, parse(name)[1])
+    options = _options(parse(name)[1])
     if spec.found(root) is None:
         places = " or ".join(str(root / place) for place in spec.places or (spec.name,))
         raise UserError(f"{spec.name}: expected {places}, which is not there; to get it: {spec.how_to_get(root)}")
@@ -109,18 +109,10 @@ def read(name: str, split: str, root: Path) -> Raw:
     return raw
 
 
-def _options(spec: Spec, given: dict[str, str]) -> dict[str, int]:
-    """The whole-number options; `encode` is checked and left to `load`."""
-    known = (*spec.options, "encode") if spec.size_px == 32 else spec.options
-    for key, value in given.items():
-        if key not in known:
-            raise UserError(
-                f"{spec.name} takes {'the options ' + ', '.join(known) if known else 'no option'}, got {key!r}"
-            )
-        if key == "encode":
-            parse_encoding(value)
-        elif not value.isdecimal():
-            raise UserError(f"{spec.name}: {key} must be a whole number, got {value!r}")
+def _options(given: dict[str, str]) -> dict[str, int]:
+    """The whole-number options (specs.spec_of has checked them); `encode` is checked and left to `load`."""
+    if "encode" in given:
+        parse_encoding(given["encode"])
     return {key: int(value) for key, value in given.items() if key != "encode"}
 
 

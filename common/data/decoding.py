@@ -5,11 +5,13 @@ or pages the first. What has no such reading (float, 32-bit integers) is refused
 """
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from common.cli.errors import UserError
+from common.cli.files import read_plain
 from common.data.listing import File, formats
 
 RULE = 2  # raised when a file gives other pixels: part of a streamed set's digest
@@ -19,7 +21,7 @@ DEEP = {"F": "float values", "I": "32-bit integers"}
 def read(file: File) -> bytes:
     """The file's bytes. Raises UserError naming it where it cannot be read."""
     try:
-        return file.read_bytes()
+        return read_plain(file) if isinstance(file, Path) else file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{file} is gone, or a link to what is gone") from None
     except OSError as error:

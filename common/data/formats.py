@@ -133,14 +133,19 @@ def places365(root: Path, split: str, options: dict[str, int]) -> Raw:
 def boxes(root: Path, split: str, options: dict[str, int]) -> Raw:
     """Images with one box each, in boxes.csv's order. Labels are CIFAR-10's; facts["boxes"]: x0, y0, x1, y1 in pixels, inclusive."""
     place = root / "tiny-imagenet-boxes"
-    if not (place / "boxes.csv").exists():
+    if not (place / "boxes.csv").is_file():
         raise UserError(f"tiny-imagenet-boxes: expected {place / 'boxes.csv'}")
-    with open(place / "boxes.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
     classes = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-    labels = np.array([classes.index(row["cifar10_class"]) for row in rows], dtype=np.int64)
-    names = tuple(f"images/{row['file']}" for row in rows)
-    corners = [[int(row[key]) for key in ("x0", "y0", "x1", "y1")] for row in rows]
+    try:
+        with open(place / "boxes.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        labels = np.array([classes.index(row["cifar10_class"]) for row in rows], dtype=np.int64)
+        names = tuple(f"images/{row['file']}" for row in rows)
+        corners = [[int(row[key]) for key in ("x0", "y0", "x1", "y1")] for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{place / 'boxes.csv'}: expected file, cifar10_class, x0, y0, x1, y1 in each line ({error})"
+        ) from None
     return Raw(tuple(place / name for name in names), names, labels, classes, {"boxes": corners})
 
 

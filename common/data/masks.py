@@ -20,7 +20,7 @@ from torch import Tensor
 
 from common.cli.arrays import read_npz
 from common.cli.errors import UserError
-from common.cli.files import read_json, sha256, write_atomically, write_json
+from common.cli.files import read_json, read_plain, sha256, write_atomically, write_json
 from common.cli.recipes import digest
 
 FORMAT = "ood-backgrounds masks 2"
@@ -130,7 +130,7 @@ def write_manifest(
 def read_manifest(path: Path) -> dict[str, Any]:
     """What masks are of and how good, as it was written. Raises UserError for another file, one that was changed, and one that lacks a part."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_plain(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

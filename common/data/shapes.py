@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from common.cli.errors import UserError, command, unknown
+from common.cli.files import write_atomically
+from common.cli.outputs import check_outputs
 from common.cli.recipes import check, field_type, number
 from common.data import specs
 from common.data.images import Images
@@ -280,9 +282,12 @@ def main() -> None:
     )
     parser.add_argument("sheet", type=Path, metavar="SHEET.png")
     path = parser.parse_args().sheet
+    if path.suffix.lower() != ".png":
+        raise UserError(f"the sheet must be called NAME.png, got {str(path)!r}")
+    check_outputs([path])
     strips = [np.concatenate(list(load(name, limit=16).pixels.numpy().transpose(0, 2, 3, 1)), axis=1) for name in NAMES]
     sheet = np.concatenate(strips).repeat(2, axis=0).repeat(2, axis=1)
-    Image.fromarray(sheet).save(path)
+    write_atomically(path, lambda part: Image.fromarray(sheet).save(part, "PNG"))
 
 
 if __name__ == "__main__":

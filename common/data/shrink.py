@@ -3,8 +3,6 @@
 The copy is another set of files: its digest differs, and `shrunk.json` in its folder goes into the provenance of every result.
 """
 
-import json
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -14,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
+from common.cli.files import read_json, write_atomically, write_json
 from common.data.decoding import decode
 from common.data.folders import worker_count
 from common.data.imagenet import LISTS, class_list
@@ -40,12 +39,12 @@ def shrink(
         raise UserError(f"the copy needs a folder of its own, got {to} for both")
     note = {"short_side": short_side, "jpeg_quality": quality, "filter": "bilinear, antialiased"}
     path = target / SHRUNK
-    if path.exists() and json.loads(path.read_text()) != note:
+    if path.exists() and read_json(path) != note:
         raise UserError(
             f"{target} holds a copy made with {path.read_text().strip()}; take another folder, or delete it"
         )
     target.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(note) + "\n")  # first: a part of a copy must not pass for the original
+    write_json(path, note)  # first: a part of a copy must not pass for the original
     wanted = set(class_list(spec.name)) if spec.name in LISTS else None  # of all of ImageNet only the list's classes
     files = [(name, file) for name, file in all_files(source) if wanted is None or wanted & set(name.split("/"))]
     counts = {"shrunk": 0, "copied": 0, "there already": 0}
@@ -74,9 +73,5 @@ def shrink_file(file: File, target: Path, short_side: int, quality: int) -> str:
         buffer, jpeg = BytesIO(), target.suffix.lower() in (".jpg", ".jpeg")
         small.save(buffer, "JPEG" if jpeg else "PNG", **({"quality": quality, "subsampling": 0} if jpeg else {}))
         content = buffer.getvalue()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Without the flush of write_atomically: a million small files
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(target)
+    write_atomically(target, lambda part: part.write_bytes(content), flush=False)
     return "copied" if scale >= 1 else "shrunk"

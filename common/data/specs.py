@@ -206,6 +206,13 @@ def spec_of(name: str) -> Spec:
         raise UserError(f"{name} is generated: there are no files of it to list, fetch or verify")
     if base not in SPECS:
         raise unknown("data set", base, (*SPECS, "folder:PATH", *GENERATED))
+    known = (*SPECS[base].options, "encode") if SPECS[base].size_px == 32 else SPECS[base].options
+    for key, value in options.items():
+        if key not in known:
+            said = f"the options {', '.join(known)}" if known else "no option"
+            raise UserError(f"{base} takes {said}, got {key!r}")
+        if key != "encode" and not value.isdecimal():
+            raise UserError(f"{base}: {key} must be a whole number, got {value!r}")
     return SPECS[base]
 
 

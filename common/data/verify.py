@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.cli.files import write_atomically
+from common.cli.files import read_json, read_plain, sha256, write_atomically
 from common.data import formats
 from common.data.datasets import load
 from common.data.decoding import as_rgb
@@ -96,7 +96,7 @@ def verify(
     for split in spec.counts:
         hashes |= _check_split(spec, split, root, place, against, report)
     if not hashes and not published:
-        hashes = {path.name: _sha256(path.read_bytes()) for path in sorted(place.iterdir()) if path.is_file()}
+        hashes = {path.name: sha256(path) for path in sorted(place.iterdir()) if path.is_file()}
     if hashes:
         report.facts.append("no published checksum of these files" if spec.md5s else "no published checksum")
         path = root / ".verified" / f"{spec.name.replace('/', '_')}.json"
@@ -164,7 +164,10 @@ def _check_images(spec: Spec, raw: formats.Raw, place: Path, against: IdTest | N
 
 def inspect(path: Path, id_transform: Transform | None = None) -> Seen:
     """Decode one file to its last row. The error's text names what PIL met."""
-    content = path.read_bytes()
+    try:
+        content = read_plain(path) if isinstance(path, Path) else path.read_bytes()
+    except (OSError, UserError) as error:
+        return Seen("", error=getattr(error, "strerror", None) or str(error))
     sha256 = _sha256(content)
     try:
         with Image.open(BytesIO(content), formats=image_formats()) as image:
@@ -243,7 +246,10 @@ def _check_overlap(hashes: Iterable[str], spec: Spec, against: IdTest | None, re
 
 def _compare_with_record(path: Path, hashes: dict[str, str], report: Report, rewrite: bool, origin: str) -> None:
     if path.exists() and not rewrite:
-        old = json.loads(path.read_text())
+        old = read_json(path)
+        if not isinstance(old.get("files"), dict) or "origin" not in old:
+            report.problems.append(f"the record {path} is damaged; --record writes it anew")
+            return
         changes = {
             "changed": [name for name in hashes if name in old["files"] and old["files"][name] != hashes[name]],
             "gone": [name for name in old["files"] if name not in hashes],

@@ -76,8 +76,11 @@ def read_printed(path: Path) -> list[dict[str, str]]:
     """The cells of one printed table. Raises UserError for another file."""
     if not path.is_file():
         raise UserError(f"no printed table at {path}")
-    with open(path, newline="") as file:
-        found = list(csv.DictReader(file))
+    try:
+        with open(path, newline="") as file:
+            found = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a printed table ({error})") from None
     if not found or "printed" not in found[0]:
         raise UserError(f"{path} is not a printed table (no column printed)")
     return found

@@ -125,6 +125,8 @@ def each_row(path: Path) -> Iterator[tuple[str, Row]]:
         text = path.read_bytes().decode("utf-8-sig")  # spreadsheets begin their files with a mark
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a file of results: byte {error.start} is not text (UTF-8)") from error
+    if "\0" in text:
+        raise UserError(f"{path} is not a file of results: it holds a NUL, character {text.index(chr(0))}")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines, [])

@@ -19,6 +19,7 @@ import torch
 from common import checkpoint
 from common.backbones.classifier import Classifier
 from common.cli.files import read_json, write_atomically, write_json
+from common.cli.outputs import check_outputs
 from common.cli.recipes import digest
 from common.scorers.arrays import BASIC, Features
 from common.scoring.features import extract, passes
@@ -39,6 +40,8 @@ class FeatureCache:
 
     def __init__(self, folder: Path | None, large_bytes: int = LARGE_BYTES):
         self.folder, self.large_bytes = folder, large_bytes
+        if folder is not None:  # told before a pass, not behind it
+            check_outputs([folder / "features.npy"])
 
     def get(
         self,

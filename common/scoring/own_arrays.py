@@ -12,7 +12,6 @@ train_labels         images, 0..K-1         (optional, likewise)
 Every array is checked before a score sees one: shape against the others and the head, finite, labels in range, logits against head and features.
 """
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 from common.cli import provenance
 from common.cli.arrays import read_npz
 from common.cli.errors import UserError
+from common.cli.files import sha256
 from common.metrics import CONVENTION
 from common.scorers.arrays import BASIC, Features, Head
 from common.scorers.base import Scorer, blocks
@@ -53,7 +53,7 @@ class OwnArrays:
         if not path.is_file():
             raise UserError(f"no features at {path}")
         self.path, self.arrays = path, read_npz(path)
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sha256 = sha256(path)
         weight, bias = self._array("head_weight", 2), self._array("head_bias", 1)
         if len(weight) != len(bias):
             raise UserError(f"{path}: head_weight has {len(weight)} classes, head_bias {len(bias)}")

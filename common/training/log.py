@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.cli.errors import UserError
-from common.cli.files import write_atomically
+from common.cli.files import read_plain, write_atomically
 from common.training.distributed import global_sum
 
 
@@ -44,7 +44,7 @@ def read_log(path: Path, needs: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The lines of a log, epoch by epoch; none where there is no log. Raises UserError that names the file and the line that is damaged, or
     lacks one of `needs`."""
     try:
-        texts = path.read_bytes().splitlines() if path.exists() else []
+        texts = read_plain(path).splitlines() if path.exists() else []
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
     lines: list[dict[str, Any]] = []

@@ -1,12 +1,15 @@
 """Files that are whole or not there."""
 
 import errno
+import fcntl
 import hashlib
+import os
 import resource
 
 import pytest
 import torch
 
+from common.cli import files
 from common.cli.files import free_name, read_json, sha256, write_atomically, write_json
 
 
@@ -87,3 +90,31 @@ def test_a_digest_follows_the_content(tmp_path):
     for text in ("one", "more"):
         path.write_text(text)
         assert sha256(path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_parts_of_the_dead_are_taken_away_by_the_next_who_writes_there_and_those_of_the_living_stay(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "_swept", set())
+    for name in (".x.npz.7.part", ".y.8.part", ".y.part", "y.8.part"):
+        (tmp_path / name).write_text("half")
+    with open(tmp_path / ".y.8.part") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        write_atomically(tmp_path / "z", lambda part: part.write_text("whole"))
+    assert {path.name for path in tmp_path.iterdir()} == {".y.8.part", ".y.part", "y.8.part", "z"}
+
+
+def test_a_part_is_locked_while_it_is_written(tmp_path):
+    def write(part):
+        part.write_text("half")
+        files.sweep(tmp_path)
+        part.write_text("whole")
+
+    write_atomically(tmp_path / "x", write)
+    assert (tmp_path / "x").read_text() == "whole"
+
+
+def test_a_pipe_is_not_read_for_ever(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe or a socket, expected a file"):
+        files.read_plain(tmp_path / "pipe")

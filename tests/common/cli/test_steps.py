@@ -1,7 +1,9 @@
 """Commands as steps: each works once, waits for what it needs, refuses what would collide, and keeps what took hours."""
 
+import fcntl
 import json
 import signal
+import socket
 
 import pytest
 
@@ -146,11 +148,13 @@ def test_a_run_is_not_moved_while_somebody_writes_in_it(fakes):
 
 
 def test_what_killed_commands_left_half_written_goes_and_what_others_write_stays(fakes):
-    parts = [".checkpoint.pt.7.part", ".log.jsonl.8.part", "..checkpoint.pt.made.json.9.part"]
-    others = [".results.csv.7.part", ".checkpoint.pt.bak.7.part", ".checkpoint.pt.part", "checkpoint.pt.7.part"]
+    parts = [".checkpoint.pt.7.part", ".log.jsonl.8.part", "..checkpoint.pt.made.json.9.part", ".results.csv.7.part"]
+    others = [".checkpoint.pt.bak.7.part", ".checkpoint.pt.part", "checkpoint.pt.7.part"]
     (fakes.folder / "a").mkdir()
     for name in (*parts, *others):
         (fakes.folder / "a" / name).touch()
+    living = open(fakes.folder / "a" / others[0])
+    fcntl.flock(living, fcntl.LOCK_EX)
     assert fakes.run("--out", "a", "--run").returncode == 0
     left = {path.name for path in (fakes.folder / "a").iterdir()}
     assert left == {*others, "checkpoint.pt", ".checkpoint.pt.made.json"}
@@ -337,3 +341,60 @@ def test_over_several_processes_the_first_looks_and_writes_and_the_others_hear(t
 def test_differences_name_the_fields_of_a_recipe():
     ours, theirs = {"seed": 0, "recipe": {"lam": 1.0, "mu": 2.0}}, {"seed": 1, "recipe": {"lam": 0.0, "mu": 2.0}}
     assert list(differences(ours, theirs)) == ["seed 1 there, 0 here", "lam 0.0 there, 1.0 here"]
+
+
+def test_a_command_that_is_refused_leaves_no_word_that_something_was_begun(tmp_path):
+    for outputs, run in (
+        ([tmp_path / "f/a", tmp_path / "f/b"], None),
+        ([tmp_path / "r/checkpoint.pt"], tmp_path / "r"),
+    ):
+        with pytest.raises(UserError, match="no"):
+            with making(outputs, run=run) as step:
+                assert not step.is_done({"v": 1})
+                raise UserError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_made_before_a_refusal_keeps_its_stamp(tmp_path):
+    def make(value, fails=False):
+        with making([tmp_path / "a"]) as step:
+            if not step.is_done({"v": value}):
+                if fails:
+                    raise UserError("no")
+                (tmp_path / "a").write_text(value)
+
+    make("x")
+    with pytest.raises(UserError):
+        make("y", fails=True)
+    assert (tmp_path / "a").read_text() == "x" and (tmp_path / ".a.made.json").exists()
+
+
+def test_two_that_share_only_a_second_output_do_not_write_it_at_once(fakes):
+    first = fakes.start("--out", "a", "--also", "s", "--value", "x", "--until", "go")
+    fakes.until(fakes.worked)
+    refused = fakes.run("--out", "b", "--also", "s", "--value", "y")
+    assert refused.returncode == 2 and f"s: {socket.gethostname()} process {first.pid}" in refused.stderr
+    shared = fakes.start("--out", "c", "--also", "s", "--value", "z", "--shared")
+    assert f"waiting for s: {socket.gethostname()} process {first.pid}" in shared.stderr.readline()
+    fakes.go.touch()
+    assert first.wait(60) == shared.wait(60) == 0 and (fakes.folder / "s").read_text() == "z"
+    assert not list(fakes.folder.glob(".*.lock"))
+
+
+def test_two_that_need_each_others_outputs_both_end(fakes):
+    both = [fakes.start("--out", a, "--also", b, "--shared") for a, b in ("st", "ts")]
+    assert [process.wait(60) for process in both] == [0, 0] and sorted(fakes.worked()) == ["s", "t"]
+
+
+def test_whether_all_outputs_stand_is_known_to_who_writes_beside_them(tmp_path):
+    def stands(value, *also):
+        with making([tmp_path / "a", *also], shared=True) as step:
+            assert not step.is_done({"v": value})
+            for path in (tmp_path / "a", *also):
+                path.write_text(value)
+            return step.stands
+
+    s = tmp_path / "s"
+    assert [stands("x", s), stands("y", s)] == [False, True]
+    s.write_text("another's")
+    assert not stands("z", s)
