@@ -15,6 +15,8 @@ from common.results.rows import method_of, read_rows
 from common.results.tables import METRICS, Printable, of_seeds
 
 CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
+DENSE = "DFB", ("DFB control, S_h alone", "vanilla")  # methods that are so called have controls of their own
+SAME_NETWORK = "DFB, S_h alone"  # what a joint score adds to, on the same network
 NOT_HELD = (*CONTROLS, "pre-trained")
 REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
 Raw = dict[
@@ -64,7 +66,7 @@ def differences(
         columns, lines = lines_of([row for row in rows if row["id_set"] == id_set])
         body = []
         for line in lines:
-            if (control := control_of(line, lines)) is not None:
+            for control in filter(None, (control_of(line, lines), same_network(line, lines))):
                 cells = [_cell(line, control, column, raw, metrics, repeats) for column in columns]
                 body.append([f"{line.method} - {control.method}", line.scorer, *cells])
         if body:
@@ -79,11 +81,32 @@ def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int)
 
 
 def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
-    if method_of(line.any) in NOT_HELD:
+    """The line that a method is held against; None for controls, and where there is none on the same images with the same score."""
+    method = method_of(line.any)
+    names = DENSE[1] if method.startswith(DENSE[0]) else CONTROLS
+    if method in NOT_HELD or method.startswith(f"{DENSE[0]} control"):
         return None
-    of_score = [other for other in lines if other.scorer == line.scorer and other.cells.keys() & line.cells.keys()]
-    found = (other for name in CONTROLS for other in of_score if method_of(other.any) == name)
-    return next(found, None)
+    return next((found for name in names if (found := _named(name, line, lines))), None)
+
+
+def same_network(line: Line, lines: Sequence[Line]) -> Line | None:
+    """The score without the background's, of a joint score: one network, so that the difference is the background score's part."""
+    found = _named(SAME_NETWORK, line, lines)
+    held = found is not None and line is not found and control_of(line, lines)
+    return found if held and all(row["checkpoint_sha256"] in _weights(found) for row in _rows(line)) else None
+
+
+def _named(name: str, line: Line, lines: Sequence[Line]) -> Line | None:
+    fits = lambda other: other.scorer == line.scorer and other.cells.keys() & line.cells.keys()  # noqa: E731
+    return next((other for other in lines if method_of(other.any) == name and fits(other)), None)
+
+
+def _rows(line: Line) -> list[dict[str, Any]]:
+    return [row for rows in line.cells.values() for row in rows.values()]
+
+
+def _weights(line: Line) -> set[str]:
+    return {row["checkpoint_sha256"] for row in _rows(line)}
 
 
 def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:
