@@ -14,12 +14,14 @@ from common.cli.files import write_atomically
 from common.cli.recipes import digest
 from common.cli.steps import add_step_arguments, making
 from common.metrics import check_repeats
-from common.results import differences, paper
+from common.results import paper
+from common.results.comparable import against_controls, last_epochs
 from common.results.differences import read_scores
 from common.results.rows import read_rows
 from common.results.stale import stale
 from common.results.tables import (
     METRICS,
+    Marks,
     Printable,
     beside_paper,
     caption,
@@ -30,7 +32,7 @@ from common.results.tables import (
     show,
 )
 
-VERSION = 2  # raised when the same rows give other text
+VERSION = 3  # raised when the same rows give other text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,12 +70,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def own_table(
-    rows: list[dict[str, str]], metrics: list[str], printed: list[dict[str, str]], gains: dict[str, Printable]
+    rows: list[dict[str, str]],
+    metrics: list[str],
+    printed: list[dict[str, str]],
+    gains: dict[str, Printable],
+    marks: Marks,
 ) -> tuple[str, str, str]:
     """Our rows, what methods gain over their controls, and the printed cells that we have too; as Markdown and LaTeX."""
-    own = {caption(name, metrics): table for name, table in own_tables(rows, metrics).items()}
+    own = {caption(name, metrics): table for name, table in own_tables(rows, metrics, marks).items()}
     beside = beside_paper(rows, printed, metrics) if printed else ""
-    return "\n\n".join(filter(None, [show(rows, metrics), *in_words(gains), beside])), "", latex(own | gains)
+    return "\n\n".join(filter(None, [show(rows, metrics, marks), *in_words(gains), beside])), "", latex(own | gains)
 
 
 def in_words(tables: dict[str, Printable]) -> list[str]:
@@ -111,21 +117,23 @@ def main() -> None:
     with making(written, arguments.results, expect=arguments.expect, wait_s=arguments.wait) as step:
         rows, warnings = read_rows(arguments.results), list(filter(None, map(stale, arguments.results)))
         printed = paper.read_printed(source) if whole else read_paper(source) if source else []
-        raw = read_scores(arguments.results) if arguments.paired else {}
+        raw, logs = read_scores(arguments.results) if arguments.paired else {}, last_epochs(arguments.results)
         made_of = {
             "rows": digest(rows),
             "printed": digest(printed),
             "metrics": metrics,
             "extra": extra,
             "stale": warnings,
+            "logs": digest(logs),
         }
         made_of |= {"paired": arguments.paired, "raw": len(raw)}
         if step.is_done({"command": "common.tables", "version": VERSION, "whole": whole} | made_of):
             return
-        held = differences.differences(rows, raw, metrics, arguments.paired)
-        gains = {differences.caption(name, table, metrics, arguments.paired): table for name, table in held.items()}
+        gains, marks = against_controls(rows, raw, logs, metrics, arguments.paired)
         texts = (
-            printed_table(rows, metrics, printed, gains, extra) if whole else own_table(rows, metrics, printed, gains)
+            printed_table(rows, metrics, printed, gains, extra)
+            if whole
+            else own_table(rows, metrics, printed, gains, marks)
         )
         text = "\n\n".join([*warnings, texts[0]])
         for path, content in zip(outputs, (text + "\n", *texts[1:])):

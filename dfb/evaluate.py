@@ -30,7 +30,7 @@ from common.cli.recipes import add_arguments, from_arguments
 from common.data.transforms import Transform, transform_from_facts
 from common.metrics import check_repeats
 from common.results import tables
-from common.results.columns import OWN
+from common.results.columns import OWN, formula, text
 from common.results.rows import merge_rows
 from common.scorers import Scorer, canonical
 from common.scorers.arrays import Features, Head
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add_pair_arguments(made, "the stage-1 checkpoint, for the vanilla rows [left out]")
     said = "how every image reaches the network's size: as in training; native: straight from its own (DFB); via32: through 32 x 32"
     made.add_argument("--protocol", choices=tuple(RULES), default=OWN, help=f"{said} [own]")
+    made.add_argument("--method", default="DFB", metavar="NAME", help="what rows call the method: a control, say [DFB]")
     flags.add_scoring_arguments(made)
     flags.add_results_arguments(made)
     add_arguments(made, JointScorer, omit=("sign",))
@@ -189,6 +190,18 @@ def score_pair(pair: Pair, protocol: str = OWN, repeats: int = 0) -> tuple[Score
     return scores, found
 
 
+def named(scores: Scores, method: str) -> Scores:
+    """The same scores of a method that is not called "DFB"; the vanilla network's rows keep their name."""
+
+    names = {name: method + name.removeprefix("DFB") for name in (ALONE, *JOINED.values())}
+    names |= {f"{name} softplus": f"{other} softplus" for name, other in names.items()}
+    names[BACKGROUND] = f"{method}, {BACKGROUND}"
+    of = lambda name: names.get(name, name)  # noqa: E731
+
+    rows = [row | {"method": of(row["method"])} for row in scores.rows]
+    return Scores(rows, {(of(name), *rest): found for (name, *rest), found in scores.raw.items()})
+
+
 def merge_diagnostics(path: Path, found: dict[str, Any]) -> bool:
     """Add to a file what was found of further sets and scores. Gives whether what stood there is gone: it was of another network or other images."""
 
@@ -215,9 +228,11 @@ def main() -> None:
     arguments = parser().parse_args()
     how, template = from_arguments(arguments, Inference()), from_arguments(arguments, JointScorer("msp"))
     check_repeats(arguments.bootstrap)
+    if wants := text(arguments.method) or formula(arguments.method):
+        raise UserError(f"--method must be {wants}, got {arguments.method!r}")
     # The group first: its ranks agree on what is done.
     how = replace(how, device=str(distributed.start(pick_device(how.device))))
-    path, protocol, repeats = arguments.checkpoint, arguments.protocol, arguments.bootstrap
+    path, protocol, repeats, method = arguments.checkpoint, arguments.protocol, arguments.bootstrap, arguments.method
     out, beside = output_paths(path, arguments.out, protocol)
     raw = arguments.save_scores or out.with_suffix(".npz")
     outputs, inputs = [out, beside, raw], [path, arguments.vanilla]
@@ -225,9 +240,11 @@ def main() -> None:
         started = time.monotonic()
         pair = ask(open_pair(path, arguments.vanilla, how, protocol), arguments.ood, arguments.scorers, template)
         made_of = {"command": "dfb.evaluate", "version": VERSION, "protocol": protocol}
+        made_of |= {} if method == "DFB" else {"method": method}
         if step.is_done(made_of | pair.identity(repeats)) or (done := score_pair(pair, protocol, repeats)) is None:
             return
         (scores, found), network = done, pair.network
+        scores = scores if method == "DFB" else named(scores, method)
         seconds = round(time.monotonic() - started, 1)
         # Of another vanilla network than the one that DFB started from, rows stay as long as it is given.
         current = {row["checkpoint_sha256"] for row in scores.rows} | {network.facts["stage1_sha256"]}

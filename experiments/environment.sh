@@ -29,7 +29,8 @@ fi
 
 # run python -m MODULE words...: the next command of a script, which finds out itself whether there is anything to do. Of each word that is, lies below
 # or contains what an earlier line had after --out, it expects that this line made it: --expect PATH=KEY (docs/tables.md). DRY=1 prints the line instead.
-made=() steps=0
+# beside=1 run ...: in the background, one at a time. What needs its output waits for it (--expect); if it fails, so does the script.
+made=() steps=0 other=""
 run() {
   local word last="" out="" known words=() typed="${*:3}"
   for word in "${@:3}"; do
@@ -43,9 +44,16 @@ run() {
   [ -z "$out" ] || made+=("$out=$(line_key "${@:3}")")
   if [ -n "${DRY:-}" ]; then printf '%q ' "$@" && echo && return; fi
   total=${total:-$(DRY=1 bash "$script" ${script_words[@]+"${script_words[@]}"} | wc -l)}
+  [ -z "${beside:-}" ] || end_other
   echo "step $((steps += 1))/$((total)): $typed" >&2
-  "$@"
+  if [ -n "${beside:-}" ]; then "$@" & other=$!; else "$@"; fi
 }
+end_other() { local was=$other; other=""; [ -z "$was" ] || wait "$was"; } # its status is that of the command in the background
+leave() { # the script ends with status $1: not before the command in the background, which is stopped (it saves) where another has failed
+  [ "$1" = 0 ] || [ -z "$other" ] || kill "$other" 2>/dev/null || true
+  end_other && exit "$1" || exit $(($1 ? $1 : $?))
+}
+trap 'leave $?' EXIT
 line_key() { printf '%s\0' "$@" | { sha256sum 2>/dev/null || shasum -a 256; } | cut -c1-16; }
 
 # need_sets NAME[/train]...: names what is missing before anything is trained. DRY=1 needs nothing.

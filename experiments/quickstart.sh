@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to tables: pre-train, LBF fine-tune, the same fine-tune without the penalty (control), score, draw; then DFB from the same
-# pre-trained network: pseudo-masks, dense training, joint score.
+# From nothing to tables: pre-train; LBF's fine-tuning, the same without the penalty (control), and the same on the true background; then, from the same
+# pre-trained network, DFB: pseudo-masks, dense training, joint score, and its control, dense training without any background. Scores, figures, one page.
 #
 #   bash experiments/quickstart.sh            the generated benchmark; no data, no network beyond pip; minutes on two CPU cores
 #   bash experiments/quickstart.sh cifar10    LBF, reduced, on CIFAR-10 from $OOD_DATA (default data/); about two hours on two CPU cores
@@ -12,35 +12,54 @@
 
 set=${1:-shapes}
 seed=${SEED:-0}
+pair=""
 case $set in
-  shapes) pretrain=(shapes) finetune=() ood=() scorers=(msp energy react) ;;
+  shapes) # small steps: two commands side by side on a thread each are faster than one on two, and digits do not depend on the number of cores
+    export OMP_NUM_THREADS=1
+    pair=1 pretrain=(shapes) finetune=() ood=() ;;
   cifar10)
     pretrain=(cifar10-quick --limit 25000)
     finetune=(--epochs 6)
-    ood=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500) cifar10:encode=jpeg75 cifar10:encode=webp90)
-    scorers=(msp energy react) ;;
+    ood=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500) cifar10:encode=jpeg75 cifar10:encode=webp90) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
 esac
 out=${OUT:-runs/quickstart-$set${SMOKE:+-smoke}}/seed-$seed
-test=()
+test=() gallery=(--limit 500)
 if [ -n "${SMOKE:-}" ]; then
-  pretrain+=(--limit 256 --epochs 1) finetune=(--epochs 1) test=(--limit 64)
+  pretrain+=(--limit 256 --epochs 1) finetune=(--epochs 1) test=(--limit 64) gallery=(--limit 64)
 fi
 
 start=$out/pretrained/checkpoint.pt
+tune() { run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" "$@"; }
+dense() { run python -m dfb.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" "$@"; }
+score() { # NAME flags...
+  run python -m common.evaluate "$out/$1/checkpoint.pt" ${ood[@]+"${ood[@]}"} --scorers msp energy react "${@:2}" ${test[@]+"${test[@]}"} \
+    --cache "$out/features" --out "$out/$1/results.csv"
+}
+score_dense() { # NAME flags...
+  run python -m dfb.evaluate "$out/$1/checkpoint.pt" --vanilla "$start" --scorers msp energy vim "${@:2}" ${test[@]+"${test[@]}"} \
+    --cache "$out/features" --out "$out/$1/results.csv"
+}
+
 run python -m common.pretrain "${pretrain[@]}" --seed "$seed" --out "$out/pretrained"
-run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/lbf"
-run python -m lbf.finetune "$start" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --lam 0 --out "$out/control"
-for name in pretrained control lbf; do
-  run python -m common.evaluate "$out/$name/checkpoint.pt" ${ood[@]+"${ood[@]}"} --scorers "${scorers[@]}" ${test[@]+"${test[@]}"} --cache "$out/features" --out "$out/$name/results.csv"
-done
-run python -m lbf.figures "$out/pretrained" "$out/control" "$out/lbf" --out "$out/figures" ${test[@]+"${test[@]}"}
-if [ "$set" = shapes ]; then
+beside=$pair tune --lam 0 --quiet --out "$out/control"
+tune --out "$out/lbf"
+lbf=(pretrained control lbf) runs=("$out"/{pretrained,control,lbf})
+if [ "$set" = shapes ]; then # the only set whose truth is known
+  lbf+=(lbf-truth) runs+=("$out"/{lbf-truth,dfb,dfb-control})
+  beside=1 tune --locations truth --quiet --out "$out/lbf-truth"
   run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
-  run python -m dfb.finetune "$start" --masks "$out/masks" ${finetune[@]+"${finetune[@]}"} --seed "$seed" --out "$out/dfb"
-  run python -m dfb.evaluate "$out/dfb/checkpoint.pt" --vanilla "$start" --scorers msp energy vim ${test[@]+"${test[@]}"} --cache "$out/features" --out "$out/dfb/results.csv"
-  run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures"
-  run python -m lbf.selection "$out"/{pretrained,control,lbf}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
+  dense --masks "$out/masks" --out "$out/dfb"
+  beside=1 dense --pixel-labels foreground --quiet --out "$out/dfb-control"
 fi
-run python -m common.tables "$out"/{pretrained,control,lbf}/results.csv --paper lbf/paper --paired 1000 --out "$out/table.md"
-run python -m common.report "$out"/{pretrained,control,lbf} --paired 1000 --out "$out/report.html" --limit 500 --cache "$out/features"
+for name in pretrained control lbf; do score "$name"; done
+run python -m lbf.figures "${lbf[@]/#/$out/}" --out "$out/figures" ${test[@]+"${test[@]}"}
+if [ "$set" = shapes ]; then
+  score lbf-truth --method "LBF, true background"
+  score_dense dfb
+  score_dense dfb-control --method "DFB control"
+  run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures" ${test[@]+"${test[@]}"}
+  run python -m lbf.selection "$out"/{pretrained,control,lbf,lbf-truth}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
+fi
+run python -m common.tables "${runs[@]/%//results.csv}" --paper lbf/paper --paired 1000 --out "$out/table.md"
+run python -m common.report "${runs[@]}" --paired 1000 --out "$out/report.html" "${gallery[@]}" --cache "$out/features"

@@ -21,6 +21,45 @@ run python -m fake_command --of "$O/a" "$O/b" --out "$O/d.md" --log log
 """
 
 
+BESIDE = """
+. {root}/experiments/environment.sh
+say="import sys, time; time.sleep(float(sys.argv[1])); print(sys.argv[2], flush=True); sys.exit(int(sys.argv[3]))"
+beside=1 run python -c "$say" 0.{first} a {a}
+run python -c "$say" 0.2 b {b}
+beside=1 run python -c "$say" 0 c 0
+"""
+
+
+def side_by_side(folder: Path, **values) -> subprocess.CompletedProcess:
+    (folder / "beside.sh").write_text(BESIDE.format(root=ROOT, **values))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"OOD_INSTALL": "0", "DRY": values.get("DRY", ""), "PATH": path}
+    return subprocess.run(["bash", str(folder / "beside.sh")], env=environment, capture_output=True, text=True)
+
+
+def test_a_command_in_the_background_runs_beside_the_next_and_the_script_ends_with_the_last(tmp_path):
+    done = side_by_side(tmp_path, first=9, a=0, b=0)
+    assert done.returncode == 0 and done.stdout.split() == ["b", "a", "c"], "c waits for a: one at a time"
+    assert [line[:10] for line in done.stderr.splitlines()] == ["step 1/3: ", "step 2/3: ", "step 3/3: "]
+    printed = side_by_side(tmp_path, first=9, a=0, b=0, DRY="1")
+    assert [line.split()[-2:] for line in printed.stdout.splitlines()] == [["a", "0"], ["b", "0"], ["c", "0"]]
+
+
+def test_a_script_fails_with_the_command_in_its_background_and_stops_it_when_another_fails(tmp_path):
+    done = side_by_side(tmp_path, first=1, a=5, b=0)
+    assert done.returncode == 5 and done.stdout.split() == ["a", "b"]
+    done = side_by_side(tmp_path, first=9, a=0, b=3)
+    assert done.returncode == 3 and done.stdout.split() == ["b"], "a was stopped"
+
+
+def test_the_last_command_of_a_script_fails_it_in_the_background_too(tmp_path):
+    (tmp_path / "last.sh").write_text(f". {ROOT}/experiments/environment.sh\nbeside=1 run false x y\n")
+    assert (
+        subprocess.run(["bash", str(tmp_path / "last.sh")], env=os.environ | {"OOD_INSTALL": "0", "DRY": ""}).returncode
+        == 1
+    )
+
+
 @pytest.fixture
 def table(tmp_path):
     """table(name=value) runs the four commands of a small table, with these variables in its environment."""

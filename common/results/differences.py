@@ -18,6 +18,8 @@ from common.results.tables import METRICS, Printable, of_seeds
 CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
 # What a control shares with what is held against it, beside the score: images, how they pass, the network's make.
 SHARED = ("n_id", "id_data_sha256", "protocol", "precision", "backbone", "convention")
+DENSE = "DFB", ("DFB control, S_h alone", "vanilla")  # methods that are so called have controls of their own
+SAME_NETWORK = "DFB, S_h alone"  # what a joint score adds to, on the same network
 NOT_HELD = (*CONTROLS, "pre-trained")
 REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
 Raw = dict[
@@ -77,7 +79,7 @@ def differences(
         columns, lines = lines_of([row for row in rows if row["id_set"] == id_set])
         body = []
         for line in lines:
-            if (control := control_of(line, lines)) is not None:
+            for control in filter(None, (control_of(line, lines), same_network(line, lines))):
                 cells = [_cell(line, control, column, raw, metrics, repeats) for column in columns]
                 body.append([f"{line.method} - {control.method}", line.scorer, *cells])
         if body:
@@ -92,20 +94,40 @@ def caption(id_set: str, table: Printable, metrics: Sequence[str], repeats: int)
 
 
 def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
-    """Of several (epochs 10, epochs 20) the one whose recipe is nearest to the line's; None where there is none on the same images."""
-    if line.any["method"] in NOT_HELD:
+    """The line that a method is held against, of several (epochs 10, epochs 20) the one whose recipe is nearest; None for controls, and where there is
+    none on the same images with the same score."""
+    method = line.any["method"]
+    if method in NOT_HELD or method.startswith(f"{DENSE[0]} control"):
         return None
-    able = [other for other in lines if _comparable(line, other)]
-    found = ([other for other in able if other.any["method"] == name] for name in CONTROLS)
-    mine = key(line.any, OF_OOD_SET)
-    nearest = lambda other: len({*mine} ^ {*key(other.any, OF_OOD_SET)})  # noqa: E731
-    return min(next(filter(None, found), ()), key=nearest, default=None)
+    names = DENSE[1] if method.startswith(DENSE[0]) else CONTROLS
+    return next((found for name in names if (found := _nearest(name, line, lines))), None)
+
+
+def same_network(line: Line, lines: Sequence[Line]) -> Line | None:
+    """The score without the background's, of a joint score: one network, so that the difference is the background score's part."""
+    found = _nearest(SAME_NETWORK, line, lines)
+    held = found is not None and line is not found and control_of(line, lines)
+    return found if held and all(row["checkpoint_sha256"] in _weights(found) for row in _rows(line)) else None
+
+
+def _nearest(name: str, line: Line, lines: Sequence[Line]) -> Line | None:
+    mine, able = key(line.any, OF_OOD_SET), [other for other in lines if _comparable(line, other)]
+    distance = lambda other: len({*mine} ^ {*key(other.any, OF_OOD_SET)})  # noqa: E731
+    return min((other for other in able if other.any["method"] == name), key=distance, default=None)
 
 
 def _comparable(line: Line, other: Line) -> bool:
     """The options of a joint score hold those of its foreground."""
     same = all(str(line.any[name]) == str(other.any[name]) for name in ("scorer", *SHARED))
     return same and other.any["options"] in line.any["options"] and bool(other.cells.keys() & line.cells.keys())
+
+
+def _rows(line: Line) -> list[dict[str, Any]]:
+    return [row for rows in line.cells.values() for row in rows.values()]
+
+
+def _weights(line: Line) -> set[str]:
+    return {row["checkpoint_sha256"] for row in _rows(line)}
 
 
 def _cell(line: Line, control: Line, column: Column, raw: Raw, metrics: Sequence[str], repeats: int) -> str:

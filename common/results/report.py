@@ -16,18 +16,27 @@ from common import checkpoint
 from common.cli.errors import UserError
 from common.data.specs import is_control
 from common.results.columns import OWN
-from common.results.differences import caption, differences, read_scores
+from common.results.comparable import against_controls, last_epochs
+from common.results.differences import read_scores
 from common.results.lines import lines_of, set_title
 from common.results.rows import method_of, read_rows
 from common.results.stale import stale
 from common.results.style import CYCLE, STYLES, plt
-from common.results.tables import Printable, average_cell, seeds_mean
+from common.results.tables import Marks, Printable, average_cell, seeds_mean, with_mark
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 from common.training.log import read_log
 
 SHOWN = {"method": "method", "scorer": "score", "ood_set": "OOD set", "fpr95": "FPR95 %", "auroc": "AUROC %", "aupr_in": "AUPR-in %", "aupr_out": "AUPR-out %", "id_accuracy": "ID accuracy %", "n_id": "n ID", "n_ood": "n OOD", "seed": "seed"}  # fmt: skip
 FACTS = ("id_set", "backbone", "precision", "device", "commit", "versions", "checkpoint_sha256", "train_data_sha256", "id_data_sha256", "convention")  # fmt: skip
+CAPTIONS = {
+    "heat maps": "Norm of the feature vector at every location of images drawn by a seed; white: the object's true outline. Each network has its own colour scale, from 0 to the 99th percentile of its norms on ID images: compare colours within a row, lengths by the scale at its end.",
+    "norms": "Norm of the pooled features, ID (filled) and each OOD set (line).",
+    "curves": "What fine-tuning logged, epoch by epoch.",
+    "attention": "One image a set, drawn by a seed. Each column has one colour scale over all sets.",
+    "scores": "DFB's two scores, ID (filled) and each OOD set (line).",
+    "masks": "Training images drawn by a seed: the outline of the pseudo-mask, and of the truth where it is known.",
+}  # by the file's name; others are shown by that
 EACH = 8  # images a row of the gallery
 
 
@@ -52,15 +61,16 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def overview(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+def overview(rows: Sequence[dict[str, str]], marks: Marks) -> list[dict[str, Any]]:
     """Of each ID set its title, the averaged OOD sets, and a line a method and score: means over those sets and over seeds."""
-    return [_overview(id_set, [row for row in rows if row["id_set"] == id_set]) for id_set in _each(rows, "id_set")]
+    of = lambda id_set: [row for row in rows if row["id_set"] == id_set]  # noqa: E731
+    return [_overview(id_set, of(id_set), marks.get(id_set, {})) for id_set in _each(rows, "id_set")]
 
 
-def _overview(id_set: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+def _overview(id_set: str, rows: list[dict[str, str]], marks: dict[str, str]) -> dict[str, Any]:
     columns, found = lines_of(rows)
     lines = [
-        [line.method, line.scorer, *(average_cell(line, columns, [metric]) for metric in ("fpr95", "auroc")),
+        [with_mark(line.method, marks), line.scorer, *(average_cell(line, columns, [metric]) for metric in ("fpr95", "auroc")),
          seeds_mean(list(line.accuracies().values()))]
         for line in found
     ]  # fmt: skip
@@ -134,11 +144,10 @@ def chosen(images: Any, scores: np.ndarray, rows: np.ndarray, inside: np.ndarray
 def run_details(folder: Path, rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Recipe, data, hardware and digests of one run."""
     path = folder / "recipe.json"
-    recipe = (
-        path.read_text(errors="replace") if path.is_file() else rows[0]["recipe"]
-    )  # shown as it stands, read by nobody
-    head = f"{rows[0]['method']}, {rows[0]['backbone']}, seed {rows[0]['seed']} ({folder.name})"
-    return {"head": head, "facts": {key: rows[0][key] for key in FACTS}, "recipe": recipe}
+    # Shown as it stands, read by nobody.
+    recipe = path.read_text(errors="replace") if path.is_file() else rows[0]["recipe"]
+    name, own = run_name(folder, rows)
+    return {"head": f"{name}: {own['backbone']}", "facts": {key: own[key] for key in FACTS}, "recipe": recipe}
 
 
 def figure_files(folders: Sequence[Path]) -> list[Path]:
@@ -149,11 +158,25 @@ def figure_files(folders: Sequence[Path]) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.png"))]
 
 
-def gains(paths: Sequence[Path], rows: Sequence[dict[str, str]], repeats: int) -> list[tuple[str, Printable]]:
-    """What methods gain over their controls, tables by caption."""
-    metrics, raw = ("fpr95", "auroc"), read_scores(paths) if repeats else {}
-    found = differences(rows, raw, metrics, repeats)
-    return [(caption(name, table, metrics, repeats), table) for name, table in found.items()]
+def figure_caption(path: Path) -> str:
+    name = path.stem.replace("_", " ")
+    return CAPTIONS.get(name, name)
+
+
+def gains(
+    paths: Sequence[Path], rows: Sequence[dict[str, str]], repeats: int
+) -> tuple[list[tuple[str, Printable]], Marks]:
+    """What methods gain over their controls and how far both are trained, tables by caption; and a word for each line that is not to be compared."""
+    raw = read_scores(paths) if repeats else {}
+    found, marks = against_controls(rows, raw, last_epochs(paths), ("fpr95", "auroc"), repeats)
+    return list(found.items()), marks
+
+
+def run_name(folder: Path, rows: Sequence[dict[str, str]]) -> tuple[str, dict[str, str]]:
+    """What the page calls a run, and a row of its own: a file of DFB's holds the vanilla network's rows too."""
+    own = next((row for row in rows if row["method"] != "vanilla"), rows[0])
+    method = own["method"].removesuffix(", S_h alone")
+    return f"{method}, seed {own['seed']} ({folder.name})", own
 
 
 def page(folders: Sequence[Path], scorer: str, how: Inference, repeats: int = 0) -> str:
@@ -167,7 +190,8 @@ def page(folders: Sequence[Path], scorer: str, how: Inference, repeats: int = 0)
         raise UserError(said)
     by_run, every = [read_rows([path]) for path in paths], read_rows(paths)
     rows = [row | {"method": method_of(row), "protocol": OWN} for row in every]
-    names = [f"{found[0]['method']}, seed {found[0]['seed']} ({folder.name})" for folder, found in zip(folders, by_run)]
+    names = [run_name(*pair)[0] for pair in zip(folders, by_run)]
+    held, marks = gains(paths, every, repeats)
     titles = {set_title(row["ood_set"]) for row in rows if row["benchmark"] != "True"}
     curve = curves(folders, names)
     shown_runs = [pair for pair in zip(names, folders) if scorer != "none" and _has_gallery(pair[1])]
@@ -178,9 +202,9 @@ def page(folders: Sequence[Path], scorer: str, how: Inference, repeats: int = 0)
     environment.filters |= {"data_uri": data_uri, "png": png}
     return environment.get_template("report.html").render(
         id_sets=[set_title(name) for name in _each(rows, "id_set")], convention=rows[0]["convention"],
-        stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(every), gains=gains(paths, every, repeats), columns=list(SHOWN.values()),
+        stand_ins=sorted(name for name in titles if "stand-in" in name), overviews=overview(every, marks), gains=held, columns=list(SHOWN.values()),
         rows=[shown(row) for row in rows], runs=[run_details(*pair) for pair in zip(folders, by_run)], curve=curve,
-        figures=[(path.stem.replace("_", " "), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,
+        figures=[(figure_caption(path), path.read_bytes()) for path in figure_files(folders)], galleries=galleries,
         scorer=scorer, limit=how.limit,
     )  # fmt: skip
 

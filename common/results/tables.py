@@ -18,6 +18,7 @@ LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 Printable = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and lines
+Marks = dict[str, dict[str, str]]  # by ID set, by a line's name: what is to be said of it
 
 
 def seeds_mean(values: Sequence[float]) -> str:
@@ -67,33 +68,42 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([draw(header), rule, *map(draw, lines)])
 
 
-def own_tables(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Printable]:
+def own_tables(
+    rows: Sequence[dict[str, Any]], metrics: Sequence[str], marks: Marks | None = None
+) -> dict[str, Printable]:
     """A table of each ID set."""
     return {
-        id_set: _own_table([row for row in rows if row["id_set"] == id_set], metrics)
+        id_set: _own_table([row for row in rows if row["id_set"] == id_set], metrics, (marks or {}).get(id_set, {}))
         for id_set in dict.fromkeys(row["id_set"] for row in rows)
     }
 
 
-def _own_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> Printable:
+def _own_table(rows: Sequence[dict[str, Any]], metrics: Sequence[str], marks: dict[str, str]) -> Printable:
     columns, lines = lines_of(rows)
     header = ["method", "score", *(column.title for column in columns), "average", "ID accuracy"]
     body = [
-        [line.method, line.scorer, *(cell(line, column, metrics) for column in columns), average_cell(line, columns, metrics),
+        [with_mark(line.method, marks), line.scorer, *(cell(line, column, metrics) for column in columns), average_cell(line, columns, metrics),
          seeds_mean(list(line.accuracies().values()))]
         for line in lines
     ]  # fmt: skip
     return header, body
 
 
+def with_mark(name: str, marks: dict[str, str]) -> str:
+    """A line's name, and what is to be said of it (common.results.comparable)."""
+    return f"{name} ({marks[name]})" if name in marks else name
+
+
 def caption(id_set: str, metrics: Sequence[str]) -> str:
     return f"ID {id_set}; {' / '.join(METRICS[m] for m in metrics)} in percent; FPR95: share of OOD accepted at 95 % of ID accepted (lower is better)"
 
 
-def show(rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc")) -> str:
+def show(
+    rows: Sequence[dict[str, Any]], metrics: Sequence[str] = ("fpr95", "auroc"), marks: Marks | None = None
+) -> str:
     """The table of each ID set: FPR95 (lower is better) and AUROC (higher is better) as `FPR95 / AUROC`, and the ID accuracy."""
     parts = []
-    for id_set, (header, body) in own_tables(rows, metrics).items():
+    for id_set, (header, body) in own_tables(rows, metrics, marks).items():
         starred = any(word.endswith("*") for word in header)
         parts += [caption(id_set, metrics), markdown(header, body)] + ["* not part of the average"] * starred
     return "\n\n".join(parts)

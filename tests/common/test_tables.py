@@ -6,7 +6,7 @@ from pathlib import Path
 from common import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "docs/results/quickstart/seed-0/lbf.csv"
+RESULTS = ROOT / "docs/results/quickstart/unconverged/seed-0/lbf.csv"
 PRINTED = ROOT / "lbf/paper/table1.csv"
 
 
@@ -50,8 +50,8 @@ def test_own_tables_are_written_for_latex_with_what_is_gained_over_the_control(t
     text = (tmp_path / "own.tex").read_text()
     assert (
         code == 0
-        and "| LBF - control | msp " in out
-        and "LBF - control & msp & " in text
-        and text.count("toprule") == 2
+        and "| LBF - control (not converged) | msp " in out
+        and "LBF - control (not converged) & msp & " in text
+        and text.count("toprule") == 3
     )
     assert "paired must be 0 or >= 100, got 5" in typed(tables, *files, "--paired", 5)[2]

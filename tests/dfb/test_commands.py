@@ -288,6 +288,23 @@ def test_two_processes_write_one_file_of_results_with_the_numbers_of_one(runs, t
     assert code == 0 and out == done.stdout and "done already" in err, "nor does one process make it again"
 
 
+def test_a_control_has_rows_of_its_own_name_and_those_of_the_vanilla_network_keep_theirs(runs, typed, tmp_path):
+    pair = (evaluate, runs / "dfb/checkpoint.pt", "--vanilla", runs / "pre/checkpoint.pt", "--ood", "shapes-noise")
+    plain = (*pair, "--scorers", "energy", *FEW, "--out", tmp_path / "plain.csv")
+    named = (*plain, "--out", tmp_path / "named.csv", "--method", "DFB control")
+    assert typed(*plain)[0] == 0 and "DFB control, S_h alone" in typed(*named)[1]
+    rows = [read_rows([tmp_path / f"{name}.csv"]) for name in ("plain", "named")]
+    names = {"vanilla": "vanilla", "background alone": "DFB control, background alone", "DFB, S_h alone": "DFB control, S_h alone"}  # fmt: skip
+    names |= {f"DFB {sign}": f"DFB control {sign}" for sign in ("+", "-", "two-sided")}
+    assert [(names[row["method"]], row["auroc"]) for row in rows[0]] == [
+        (row["method"], row["auroc"]) for row in rows[1]
+    ]
+    with np.load(tmp_path / "named.npz") as raw:
+        assert {name.split("/")[0] for name in raw} == {*names.values()}
+    assert "done already" in typed(*named)[2] and "done already" not in typed(*named, "--method", "other")[2]
+    assert "--method must be something, got ' '" in typed(*pair, "--method", " ", *FEW)[2]
+
+
 def test_evaluate_is_done_for_each_who_asked_and_merges_what_it_finds(runs, typed, tmp_path):
     network = tmp_path / "dfb/checkpoint.pt"
     network.parent.mkdir()

@@ -31,6 +31,31 @@ def test_seeds_are_paired_by_seed_and_the_control_comes_before_vanilla():
     assert body([row for row in rows if row["method"] != "control"]) == [["LBF - vanilla", "energy", "+0.00 / +70.00"]]
 
 
+def test_a_joint_score_is_held_against_its_control_and_against_the_score_alone_on_the_same_network():
+    of = {"DFB +": "dense", "DFB, S_h alone": "dense", "DFB control, S_h alone": "none", "DFB control +": "none"}
+    values = {
+        "DFB +": 0.9,
+        "DFB, S_h alone": 0.8,
+        "DFB control, S_h alone": 0.6,
+        "vanilla": 0.5,
+        "LBF": 0.7,
+        "control": 0.3,
+    }
+    values["DFB control +"] = 0.1
+    rows = [
+        result_row(method=m, auroc=v, **({"checkpoint_sha256": of[m]} if m in of else {})) for m, v in values.items()
+    ]
+    found = {line[0]: line[2] for line in body(rows)}
+    assert found == {
+        "DFB + - DFB control, S_h alone": "+0.00 / +30.00", "DFB + - DFB, S_h alone": "+0.00 / +10.00",
+        "DFB, S_h alone - DFB control, S_h alone": "+0.00 / +20.00", "LBF - control": "+0.00 / +40.00",
+    }  # fmt: skip
+    without = {line[0] for line in body([row for row in rows if "control" not in row["method"]])}
+    assert without == {"DFB + - vanilla", "DFB + - DFB, S_h alone", "DFB, S_h alone - vanilla", "LBF - vanilla"}
+    other = [row | {"checkpoint_sha256": "other"} if row["method"] == "DFB +" else row for row in rows]
+    assert "DFB + - DFB, S_h alone" not in {line[0] for line in body(other)}, "of another network"
+
+
 def test_other_images_or_another_score_are_no_control():
     ours = result_row(auroc=0.9)
     for change in (
