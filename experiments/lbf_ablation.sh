@@ -82,5 +82,5 @@ done
 run python -m common.tables "${results[@]}" --out "$out/table.md"
 if [ ${#truth[@]} -gt 0 ]; then # where the truth is known: what each network's Eq. 5 selects
   run python -m lbf.selection "${networks[@]}" ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --out "$out/selection.csv"
-  run python -m lbf.selection "$out/seed-${SEEDS%% *}"/{pretrained,control,lbf}/checkpoint.pt ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --figure "$out/selection"
+  run python -m lbf.selection "$out/seed-${SEEDS%% *}"/{pretrained,control,lbf}/checkpoint.pt ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --out "$out/delta.csv" --figure "$out/delta"
 fi

@@ -30,7 +30,7 @@ SWITCHES = {
     "lbf_ablation": {
         "lam=0.0", "selector=frozen", "reduction=image", "norm=l1", "bn=frozen", "refine=grabcut", *(f"mu={mu}" for mu in (1.0, 3.0, 6.0)),
         *(f"lam={lam}" for lam in (0.1, 0.3, 1.0)), *(f"lr={lr}" for lr in (0.1, 0.05, 0.01)), "id=shapes:correlation=.3",
-        *(f"locations={which}" for which in LOCATIONS),
+        *(f"locations={which}" for which in LOCATIONS if which != "background"),
     },
     "lbf_sensitivity": {"delta=1.01", "mu=0.0", "lam=0.0"},
     "dfb_ablation": {
