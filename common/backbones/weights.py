@@ -64,6 +64,13 @@ def load_weights(model: Classifier, name: str, weights: Path | str) -> None:
         _put(inner, _of_file(path), name, str(path))
 
 
+def load_whole(net: nn.Module, name: str, path: Path) -> None:
+    """Put a file's weights into a network made elsewhere, its head too. Raises UserError that says what does not fit."""
+    if not path.exists():
+        raise UserError(f"no weights at {path}")
+    _put(net, _of_file(path), name, str(path))
+
+
 def _load_google(inner: nn.Module, path: Path, name: str) -> None:
     if not hasattr(inner, "load_pretrained"):
         raise UserError(f"{path}: Google's .npz form fits bit-r50x1 and timm's ResNetV2 networks only, not {name}")
