@@ -79,5 +79,8 @@ class Classifier(nn.Module):
         """The head on every location, bias included (LBF Eq. 4 before the softmax)."""
         return F.conv2d(feature_map, self.head.weight[:, :, None, None], self.head.bias)
 
+    def penultimate(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels"]:
+        return self.pool(self.feature_map(images))
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
-        return self.head(self.pool(self.feature_map(images)))
+        return self.head(self.penultimate(images))

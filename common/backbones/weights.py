@@ -82,6 +82,11 @@ def load_body(model: Classifier, name: str, weights: Path | str, content: Any = 
     return put(inner, read_weights(path) if content is None else content, name, str(path))
 
 
+def load_whole(net: nn.Module, name: str, path: Path) -> None:
+    """Put a file's weights into a network made elsewhere, its head too. Raises UserError that says what does not fit."""
+    put(net, read_weights(path), name, str(path))
+
+
 def _load_google(inner: nn.Module, path: Path, name: str) -> Fit:
     if not hasattr(inner, "load_pretrained"):
         raise UserError(f"{path}: Google's .npz form fits bit-r50x1 and timm's ResNetV2 networks only, not {name}")

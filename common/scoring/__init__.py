@@ -1,5 +1,6 @@
 """From a network and images to features, and from features to rows."""
 
+from common.scoring.detector import Detector
 from common.scoring.features import extract
 
-__all__ = ["extract"]
+__all__ = ["Detector", "extract"]

@@ -16,14 +16,16 @@ from tqdm import tqdm
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.scorers.arrays import BASIC, Features
+from common.scoring.foreign import Foreign
 from common.training import distributed
 from common.training.seeds import generator
 
+Network = Classifier | Foreign
 _ODIN = re.compile(r"odin:T=([0-9.e+-]+),eps=([0-9.e+-]+)$")
 
 
 def extract(
-    model: Classifier,
+    model: Network,
     images: Any,
     needs: Iterable[str],
     *,
@@ -46,7 +48,7 @@ def extract(
 
 
 def passes(
-    model: Classifier,
+    model: Network,
     images: Any,
     needs: Iterable[str],
     *,
@@ -62,7 +64,7 @@ def passes(
     if len(mine) == 0:
         return
     for start, batch in batches(images, batch_size, device, progress and distributed.is_main(), mine):
-        yield start, {name: values.cpu().numpy() for name, values in _one_batch(model, batch, start, makers).items()}
+        yield start, {name: values.cpu().numpy() for name, values in one_batch(model, batch, start, makers).items()}
 
 
 def batches(
@@ -78,7 +80,8 @@ def batches(
     how = {"disable": not progress, "file": sys.stderr, "mininterval": 1.0, "leave": False}
     with tqdm(total=count, desc=images.name, unit="image", **how) as bar:
         for pixels in images.batches(batch_size) if whole else images.whole_batches(rows, batch_size):
-            yield first, pixels.to(device, non_blocking=True).float() / 255
+            pixels = pixels.to(device, non_blocking=True)
+            yield first, pixels if pixels.is_floating_point() else pixels.float() / 255
             first += len(pixels)
             bar.update(len(pixels))
 
@@ -87,7 +90,7 @@ def batches(
 class Pass:
     """One batch's forward pass: what the extras are made from. `start` is the row of its first image in the set."""
 
-    model: Classifier
+    model: Network
     images: Float[Tensor, "batch 3 height width"]
     penultimate: Float[Tensor, "batch channels"]
     logits: Float[Tensor, "batch classes"]  # with their graph back to `images` where some extra asks for a gradient
@@ -95,17 +98,19 @@ class Pass:
     start: int
 
 
-def check_needs(model: Classifier, needs: Iterable[str]) -> dict[str, Callable[[Pass], Tensor]]:
+def check_needs(model: Network, needs: Iterable[str]) -> dict[str, Callable[[Pass], Tensor]]:
     """What makes each extra. Raises UserError for one that is unknown, or that this network cannot give."""
     makers = {need: _maker(need) for need in dict.fromkeys(needs) if need not in (*BASIC, "labels")}
     if any(need in MAKERS for need in makers) and not model.blocks():
-        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name}")
+        which = "this suite's networks, and those of timm and torchvision that docs/scores.md names, have them"
+        raise UserError(f"featurenorm and masf look into residual blocks, and none are known of {model.name} ({which})")
     return makers
 
 
-def _one_batch(
-    model: Classifier, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]
+def one_batch(
+    model: Network, images: Tensor, start: int, makers: dict[str, Callable[[Pass], Tensor]]
 ) -> dict[str, Tensor]:
+    """All arrays of one batch, whose first image is row `start` of its set; `makers` as `check_needs` gives them."""
     graph = any((match := _ODIN.match(name)) and float(match[2]) for name in makers)
     with torch.set_grad_enabled(graph):
         pooled, blocks = _forward(model, images.requires_grad_(graph), any(name in MAKERS for name in makers))
@@ -116,13 +121,13 @@ def _one_batch(
     }
 
 
-def _forward(model: Classifier, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
+def _forward(model: Network, images: Tensor, wanted: bool) -> tuple[Tensor, list[Tensor]]:
     """Pooled features, and every residual block's output where it is wanted."""
     outputs: list[Tensor] = []
     looked_at = model.blocks() if wanted else []
     hooks = [block.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for block in looked_at]
     try:
-        pooled = model.pool(model.feature_map(images))
+        pooled = model.penultimate(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -184,7 +189,7 @@ MAKERS: dict[str, Callable[[Pass], Tensor]] = {
 }
 
 
-def odin(model: Classifier, images: Tensor, temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
+def odin(model: Network, images: Tensor, temperature: float, eps: float, logits: Tensor | None = None) -> Tensor:
     """ODIN's score (Liang et al. 2018): a step of `eps` in pixel units ([0, 1]) towards the predicted class, then the largest softmax at T, float64.
 
     `logits` of a pass that was made already are taken over; with a step they must carry their graph back to `images`.
