@@ -57,6 +57,9 @@ FACTS = {
     "preset": Fact(str, "where the recipe's values came from", ""),
     "start": Fact(str, "'from scratch', a file of weights, or the digest of the network it went on from", ""),
     "stage1_sha256": Fact(str, "digest of the network whose masks it was trained on (DFB)", ""),
+    "threads": Fact(
+        list, "PyTorch's threads while it was trained; more than one number where it went on with another", []
+    ),
     "run_identity": Fact(str, "digest of recipe, seed, data and start: the same run has the same", ""),
 }
 

@@ -36,8 +36,7 @@ def command(main: Callable[[], None], *, alone: bool = False) -> None:
             return
         if alone:
             os.environ["WORLD_SIZE"], count = "1", 1
-        if odd := [word for word in sys.argv[1:] if word.startswith("--") and word.endswith("=--")]:
-            raise UserError(f"{odd[0]}: '--' is no value")  # argparse takes it away and goes on with a list
+        _refuse_empty_words(sys.argv)
         with heard():
             try:
                 main()
@@ -56,6 +55,15 @@ def command(main: Callable[[], None], *, alone: bool = False) -> None:
                 print(f"error: {f'process {rank}: ' if rank else ''}{text}", file=sys.stderr, flush=True)
         _drop_what_cannot_be_printed()
         sys.exit(code)
+
+
+def _refuse_empty_words(words: list[str]) -> None:
+    """A variable of a script that was never set must not mean "not given". Of `--flag=--` argparse would make a list."""
+    for before, word in zip(words, words[1:]):
+        flag, sign, value = word.partition("=")
+        if not word or (flag.startswith("--") and sign and value in ("", "--")):
+            where = flag if word else before if before.startswith("--") else f"a word behind {before!r}"
+            raise UserError(f"{where} must be something, got {value!r}")
 
 
 def ending(error: BaseException, processes: int = 1) -> tuple[str, int] | None:

@@ -42,7 +42,11 @@ class RunOptions:
     seed: int = number(0, low=0, why="the run's one seed; initialisation, order and augmentation derive theirs from it")
     limit: int | None = number(None, low=1, why="train on a class-balanced part of so many images, drawn from seed 0")
     on_corrupt: str = "stop"
-    save_every: float = number(60.0, low=0, why="seconds between saves; a killed run goes on from the last")
+    save_every: float = number(
+        60.0,
+        low=0,
+        why="seconds between saves; a killed run goes on from the last, and ends bit for bit as an undisturbed one on a CPU with as many threads",
+    )
     device: str = "auto"
     quiet: bool = False
     expect: Sequence[tuple[Path, str]] = ()  # of `making`, as wait

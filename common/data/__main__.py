@@ -64,7 +64,8 @@ def main() -> None:
     match given.what:
         case "list":
             for spec in specs:
-                print(f"{spec.name:<20} {table.state(spec, root):<34} {spec.licence}")
+                lacks = fetch.missing(spec, root)
+                print(f"{spec.name:<20} {table.state(spec, root):<34} {fetch.size_text(lacks):<36} {spec.licence}")
         case "found":
             print(" ".join(spec.name for spec in specs if spec.found(root) is not None))
         case "fetch":
@@ -100,6 +101,9 @@ def fetch_all(specs: Sequence[Spec], root: Path) -> None:
         raise UserError(f"fetch which? {', '.join(SPECS)}")
     from common.data import verify  # reads images, which needs torch
 
+    for spec in specs:
+        if lacks := fetch.missing(spec, root):
+            print(f"{spec.name}: to fetch {', '.join(lacks)} ({fetch.size_text(lacks)})", file=sys.stderr)
     failed = []
     for spec in specs:
         try:

@@ -1,7 +1,7 @@
 """The engine: epochs, optimizer, schedule, precision, logging, saving, resuming. It knows no method; a method is an Objective.
 
 A run's folder holds recipe.json, log.jsonl (one line an epoch) and checkpoint.pt (complete at every moment). A run that was killed goes
-on from its checkpoint and ends with the tensors of an undisturbed one; a finished run with the same recipe, seed, data and start is not
+on from its checkpoint and ends with the tensors of an undisturbed one (on a CPU, with as many threads and processes); a finished run with the same recipe, seed, data and start is not
 trained again; another run's folder is refused (a command moves that one aside first: common.training.command). A damaged checkpoint is set
 aside. SIGINT, SIGTERM and SIGHUP end a run after the step at hand, saved.
 """
@@ -30,7 +30,7 @@ from common.training.distributed import average, is_main, rank, synchronise_batc
 from common.training.log import Log, append_log
 from common.training.objective import Batch, Clock, Objective
 from common.training.recipe import TrainRecipe, learning_rate_factor
-from common.training.seeds import derive, generator
+from common.training.seeds import derive, generator, threads_of
 
 
 def fit(
@@ -129,6 +129,7 @@ class Run:
         self.epochs = math.ceil(self.steps / self.batches.per_epoch)
         self.identity = digest(*run_words(model, objective, images, recipe, seed).values())
         self.facts = facts_of(images, objective) | facts | {"seed": seed, "run_identity": self.identity}
+        self.facts["threads"] = threads_of(device, [], self.path)
         checkpoint.check_facts(self.facts, self.path)
         if recipe.sync_bn:
             synchronise_batch_norm(device, model, objective)
@@ -260,6 +261,7 @@ class Run:
             print(f"{self.path}: finished already with this recipe, seed, data and start", file=sys.stderr)
             return "finished", ""
         print(f"{self.path}: going on from step {self.step} of {self.steps}", file=sys.stderr)
+        self.facts["threads"] = threads_of(self.device, facts.get("threads", []), self.path)
         return "going on", ""
 
     def restore(self, weights: dict[str, Tensor], own: dict[str, Tensor], state: dict[str, Any] | None) -> None:

@@ -6,6 +6,7 @@ generator, and draws what it would have drawn.
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -26,3 +27,20 @@ def seeded(seed: int, use: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, use))
         yield
+
+
+def threads_of(device: torch.device, before: list[int], name: object) -> list[int]:
+    """The numbers of threads that a run has had, one after the other. What a run that goes on (`before` is not empty) cannot promise is said on stderr:
+    sums are rounded in another order by another number of threads, and on a GPU in any order."""
+    now = torch.get_num_threads()
+    if before and device.type != "cpu":
+        print(
+            f"{name}: on {device.type} a run that goes on need not end with the bits of an undisturbed one",
+            file=sys.stderr,
+        )
+    elif before and before[-1] != now:
+        said = (
+            f"trained with {before[-1]} threads so far, now with {now}; it ends with other bits than an undisturbed run"
+        )
+        print(f"{name}: {said} (OMP_NUM_THREADS={before[-1]} for the same)", file=sys.stderr)
+    return before if before[-1:] == [now] else [*before, now]

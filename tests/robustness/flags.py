@@ -24,7 +24,7 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "common.pretrain": (
         ("shapes", "--id", "folder:photos", "--backbone", "resnet8", "--image-size", 16, *TRAIN), ("photos",),
     ),
-    "common.report": (("pre", "--scorer", "none", "--out", "page.html", *QUIET), ("pre", "photos", "ood")),
+    "common.report": (("pre", "--scorer", "msp", "--out", "page.html", *QUIET), ("pre", "photos", "ood")),
     "common.runs": (("list", "."), ("pre",)),
     "common.tables": (("rows/LBF/results.csv",), ("rows",)),
     "dfb.ablation": (("dfb/results.csv",), ("dfb",)),
@@ -96,6 +96,13 @@ def make(draw: Random, world: World, folder: Path) -> Case:
     if not values:
         return make(draw, World(world.root, world.scratch), _emptied(folder))
     value, note = values
+    if not value:
+        return Case(
+            (command, *_with(words, action, value)),
+            REFUSED,
+            (action.dest.replace("_", "-"), "got ''"),
+            f"{command} {action.dest}: ''",
+        )
     parts = [part for part in re.split("[:=]", value) if len(part) > 2]
     said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *parts)))
     return Case((command, *_with(words, action, value)), REFUSED, said, f"{command} {action.dest}: {note}")
@@ -134,19 +141,26 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
             + [str(HIGHEST.get(name, 0) + 1)] * (name in HIGHEST)
         )
         return (word := draw.choice(options)), repr(word)
+    if command == "common.data.__main__" and name in ("out", "id"):  # `list` looks at neither
+        return None
     if name in WORDS:
         return (word := draw.choice(WORDS[name])), repr(word)
-    if kind in ("Path", "_folder") and name not in ("data", "folder", "to"):
+    if (
+        kind in ("Path", "_folder")
+        and name not in ("data", "folder", "to")
+        and (command, name) != ("common.data.__main__", "out")
+    ):
         return _odd_place(
             draw,
             folder,
             is_new=name in NEW_FILES,
-            is_folder=name == "cache" or command == "lbf.sensitivity" or (name == "out" and command in FOLDERS),
+            is_folder=name == "cache" or (name == "out" and command in (*FOLDERS, "lbf.sensitivity")),
+            is_stem=command == "lbf.sensitivity",
         )
     return None
 
 
-def _odd_place(draw: Random, folder: Path, is_new: bool, is_folder: bool) -> tuple[str, str]:
+def _odd_place(draw: Random, folder: Path, is_new: bool, is_folder: bool, is_stem: bool) -> tuple[str, str]:
     """A path that cannot be read, or written to."""
     (folder / "a file").write_text("nothing of interest\n")
     (folder / "a folder/inside").mkdir(parents=True)
@@ -154,7 +168,7 @@ def _odd_place(draw: Random, folder: Path, is_new: bool, is_folder: bool) -> tup
     (folder / "a link").symlink_to("nowhere")
     nowhere = ["/dev/null/x", "/proc/nothing/x", "a file/x", "n" * 300, "~nobody/x"]
     if is_folder:  # or a name without its suffix
-        places = [*nowhere, "a file", "a fifo", "/dev/null"]
+        places = [*nowhere, *["a file", "a fifo", "/dev/null"] * (not is_stem)]
     elif is_new:
         places = [*nowhere, "a folder", "a fifo", "a link", "/dev/null", "/dev/full"]
     else:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from common.cli import provenance
+
 HEAVY = (
     "timm", "torchvision", "matplotlib.pyplot", "sklearn.metrics", "sklearn.manifold", "scipy.stats", "scipy.io", "scipy.optimize", "cv2",
     "common.evaluate", "common.pretrain", "common.report", "common.data.verify", "common.data.shrink", "dfb.evaluate", "dfb.figures",
@@ -34,6 +36,7 @@ def prepare() -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     for name in HEAVY:
         importlib.import_module(name)
+    provenance.commit()  # one for all, though the checkout may change meanwhile
 
 
 def begin(words: Sequence[object], folder: Path, said: Path) -> int:

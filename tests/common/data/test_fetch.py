@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from common.cli.errors import UserError
-from common.data.fetch import download, fetch, unpack
+from common.data.fetch import SIZES, download, fetch, missing, size_text, unpack
 from common.data.specs import SPECS
 
 CONTENT = bytes(range(256)) * 800
@@ -21,7 +21,14 @@ class Server:
     """Serves `files` on 127.0.0.1; `ranges` notes what was asked for. `lies`: headers that it states instead of the true ones. `cut` = bytes after which an answer breaks off, once."""
 
     def __init__(self, knows_ranges: bool):
-        self.files, self.ranges, self.lies, self.cut, self.knows_ranges = {}, [], {}, None, knows_ranges
+        self.files, self.ranges, self.lies, self.cut, self.etag, self.knows_ranges = (
+            {},
+            [],
+            {},
+            None,
+            None,
+            knows_ranges,
+        )
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -37,6 +44,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         content, asked = self.mine.files.get(self.path[1:]), self.headers.get("Range")
         self.mine.ranges.append(asked)
+        if self.headers.get("If-Range", self.mine.etag) != self.mine.etag:
+            asked = None
         if content is None:
             return self.send_error(404)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.mine.knows_ranges else 0
@@ -46,10 +55,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(206 if start else 200)
+        if self.mine.etag:
+            self.send_header("ETag", self.mine.etag)
         if start and "Content-Range" not in self.mine.lies:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         for name, value in ({"Content-Length": str(len(content) - start)} | self.mine.lies).items():
-            self.send_header(name, value)
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         end, self.mine.cut = self.mine.cut, None
         self.wfile.write(content[start:end])
@@ -61,6 +73,15 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(params=[True, False], ids=["ranges", "no ranges"])
 def server(request):
     server = Server(request.param)
+    server.files["set.bin"] = CONTENT
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def ranging():
+    server = Server(True)
     server.files["set.bin"] = CONTENT
     yield server
     server.http.shutdown()
@@ -119,10 +140,91 @@ def test_another_range_than_was_asked_for_is_not_put_behind_the_part(tmp_path):
     server.files["set.bin"], server.lies = CONTENT, {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}
     (tmp_path / "set.bin.part").write_bytes(CONTENT[:1000])
     with pytest.raises(UserError, match="sends the range 'bytes 0-.*', asked were the bytes from 1,000$"):
-        download(server.url("set.bin"), tmp_path / "set.bin")
+        download(server.url("set.bin"), tmp_path / "set.bin", MD5)
     assert (tmp_path / "set.bin.part").read_bytes() == CONTENT[:1000]
     server.http.shutdown()
     server.http.server_close()
+
+
+OTHER = CONTENT[::-1]
+
+
+def begun(server, tmp_path, etag):
+    """A download without a published checksum that broke off after 100,000 bytes."""
+    server.etag, server.cut = etag, 100_000
+    with pytest.raises(UserError, match="broke off after 100,000 of"):
+        download(server.url("set.bin"), tmp_path / "set.bin")
+
+
+@pytest.mark.parametrize("etag", ['"2"', None, 'W/"1"'], ids=["another ETag", "none", "a weak one"])
+def test_a_file_that_changed_on_the_server_is_not_joined_to_its_former_part(server, tmp_path, etag):
+    begun(server, tmp_path, '"1"' if etag == '"2"' else etag)
+    server.files["set.bin"], server.etag = OTHER, etag
+    download(server.url("set.bin"), tmp_path / "set.bin")
+    assert (tmp_path / "set.bin").read_bytes() == OTHER and [path.name for path in tmp_path.iterdir()] == ["set.bin"]
+
+
+def test_a_part_without_a_checksum_is_gone_on_with_where_the_server_vouches_for_it(server, tmp_path):
+    begun(server, tmp_path, '"1"')
+    download(server.url("set.bin"), tmp_path / "set.bin")
+    assert (tmp_path / "set.bin").read_bytes() == CONTENT and server.ranges == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("sent", ["bytes 100000-204799/204801", "bytes 100000-204798/204800", "bytes 100000-/204800", "bytes 100000-99999/204800",
+                                  "bytes 100000-204800/204801", "items 100000-204799/204800", "", "bytes 100000-204799/1"])  # fmt: skip
+def test_a_range_that_does_not_end_the_file_that_was_begun_is_refused(tmp_path, sent, ranging):
+    begun(ranging, tmp_path, '"1"')
+    ranging.lies = {"Content-Range": sent}
+    with pytest.raises(UserError, match="sends (the range )?'"):
+        download(ranging.url("set.bin"), tmp_path / "set.bin")
+    assert (tmp_path / "set.bin.part").read_bytes() == CONTENT[:100_000]
+
+
+def test_a_part_longer_than_the_file_is_taken_away(tmp_path, ranging):
+    (tmp_path / "set.bin.part").write_bytes(CONTENT + b"more")
+    with pytest.raises(UserError, match="has no byte 204,804.*the part was taken away, fetch again$"):
+        download(ranging.url("set.bin"), tmp_path / "set.bin", MD5)
+    download(ranging.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert [path.name for path in tmp_path.iterdir()] == ["set.bin"]
+
+
+@pytest.mark.parametrize("lies", [{}, {"Content-Length": None}], ids=["stated", "not stated"])
+def test_a_file_far_larger_than_the_set_is_not_loaded(server, tmp_path, monkeypatch, lies):
+    monkeypatch.setitem(SIZES, "set.bin", 50_000)
+    monkeypatch.setattr("common.data.fetch.CHUNK", 10_000)
+    server.lies = lies
+    with pytest.raises(UserError, match="sends [0-9,]+ bytes or more, and set.bin has 50,000; nothing was kept$"):
+        download(server.url("set.bin"), tmp_path / "set.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_drips_is_left_and_the_part_kept(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.data.fetch.WINDOW_S", 0.0)
+    monkeypatch.setattr("common.data.fetch.SLOWEST", 1e15)
+    with pytest.raises(UserError, match="set.bin sent .* bytes in 0 s, which is too slow; fetch again to go on from"):
+        download(server.url("set.bin"), tmp_path / "set.bin", MD5)
+    assert (tmp_path / "set.bin.part").stat().st_size > 0
+
+
+def test_an_archive_without_an_image_leaves_nothing_and_is_loaded_again(server, tmp_path):
+    server.files["iSUN.tar.gz"] = tarball(("iSUN/readme.txt", b"moved"))
+    spec = replace(SPECS["isun"], urls=(server.url("iSUN.tar.gz"),))
+    for _ in range(2):
+        with pytest.raises(UserError, match="iSUN.tar.gz holds no image; nothing was kept$"):
+            fetch(spec, tmp_path)
+        assert [path.name for path in tmp_path.rglob("*")] == [".downloads"]
+    (tmp_path / ".downloads/iSUN.tar.gz").write_bytes(b"put there by hand")
+    with pytest.raises(UserError, match="does not unpack"):
+        fetch(spec, tmp_path)
+    assert (tmp_path / ".downloads/iSUN.tar.gz").read_bytes() == b"put there by hand"
+
+
+def test_what_is_missing_is_known_with_its_size_before_anything_is_loaded(tmp_path):
+    assert missing(SPECS["svhn"], tmp_path) == ["test_32x32.mat", "train_32x32.mat"]
+    (tmp_path / "svhn").mkdir()
+    (tmp_path / "svhn/test_32x32.mat").touch()
+    assert size_text(missing(SPECS["svhn"], tmp_path)) == "182 MB"
+    assert size_text(["train_32x32.mat", "iSUN.tar.gz"]) == "182 MB and 1 of a size that is not known"
 
 
 def test_a_dead_link_says_where_to_put_the_file(server, tmp_path):

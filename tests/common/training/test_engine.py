@@ -94,6 +94,7 @@ def test_killed_and_resumed_ends_with_the_tensors_of_an_undisturbed_run(tmp_path
     with pytest.raises(Killed):
         train(tmp_path / "killed", images, recipe, objective, save_every_s=0.0)
     assert load_training(tmp_path / "killed" / "checkpoint.pt")["step"] == step
+    assert load(tmp_path / "killed" / "checkpoint.pt")[1]["threads"] == [torch.get_num_threads()]
     again = StopsAt(None)
     resumed = train(tmp_path / "killed", images, recipe, again, save_every_s=0.0)
     assert weights_digest(resumed) == weights_digest(whole)
@@ -107,6 +108,16 @@ def test_killed_and_resumed_ends_with_the_tensors_of_an_undisturbed_run(tmp_path
         for name in ("whole", "killed")
     ]
     assert numbers[0] == numbers[1]
+
+
+def test_going_on_with_another_number_of_threads_is_said_and_noted(tmp_path, images, capsys, monkeypatch):
+    recipe = replace(RECIPE, steps=2)
+    with pytest.raises(Killed):
+        train(tmp_path, images, recipe, StopsAt(1), save_every_s=0.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    train(tmp_path, images, recipe, StopsAt(None))
+    assert "threads so far, now with 99; it ends with other bits" in capsys.readouterr().err
+    assert load(tmp_path / "checkpoint.pt")[1]["threads"][1:] == [99]
 
 
 def test_dropout_is_resumed_too(tmp_path, images):
