@@ -47,10 +47,10 @@ tune --out "$out/lbf"
 lbf=(pretrained control lbf) runs=("$out"/{pretrained,control,lbf})
 if [ "$set" = shapes ]; then # the only set whose truth is known
   lbf+=(lbf-truth) runs+=("$out"/{lbf-truth,dfb,dfb-control})
-  beside=1 tune --locations truth --quiet --out "$out/lbf-truth"
-  run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
-  dense --masks "$out/masks" --out "$out/dfb"
   beside=1 dense --pixel-labels foreground --quiet --out "$out/dfb-control"
+  run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
+  beside=1 tune --locations truth --quiet --out "$out/lbf-truth"
+  dense --masks "$out/masks" --out "$out/dfb"
 fi
 for name in pretrained control lbf; do score "$name"; done
 if [ "$set" = shapes ]; then
