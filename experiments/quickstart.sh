@@ -47,18 +47,20 @@ tune --out "$out/lbf"
 lbf=(pretrained control lbf) runs=("$out"/{pretrained,control,lbf})
 if [ "$set" = shapes ]; then # the only set whose truth is known
   lbf+=(lbf-truth) runs+=("$out"/{lbf-truth,dfb,dfb-control})
-  beside=1 tune --locations truth --quiet --out "$out/lbf-truth"
-  run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
-  dense --masks "$out/masks" --out "$out/dfb"
   beside=1 dense --pixel-labels foreground --quiet --out "$out/dfb-control"
+  run python -m dfb.masks "$start" --score-against truth --out "$out/masks"
+  beside=1 tune --locations truth --quiet --out "$out/lbf-truth"
+  dense --masks "$out/masks" --out "$out/dfb"
 fi
 for name in pretrained control lbf; do score "$name"; done
+if [ "$set" = shapes ]; then
+  beside=1 score lbf-truth --method "LBF, true background" --quiet
+  score_dense dfb
+  beside=1 score_dense dfb-control --method "DFB control" --quiet
+fi
 run python -m lbf.figures "${lbf[@]/#/$out/}" --out "$out/figures" ${test[@]+"${test[@]}"}
 if [ "$set" = shapes ]; then
-  score lbf-truth --method "LBF, true background"
-  score_dense dfb
-  score_dense dfb-control --method "DFB control"
-  run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures" ${test[@]+"${test[@]}"}
+  beside=1 run python -m dfb.figures "$out/dfb/checkpoint.pt" --vanilla "$start" --masks "$out/masks" --out "$out/figures" ${test[@]+"${test[@]}"} --quiet
   run python -m lbf.selection "$out"/{pretrained,control,lbf,lbf-truth}/checkpoint.pt ${test[@]+"${test[@]}"} --out "$out/selection.csv"
 fi
 run python -m common.tables "${runs[@]/%//results.csv}" --paper lbf/paper --paired 1000 --out "$out/table.md"

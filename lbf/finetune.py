@@ -58,7 +58,7 @@ PRESETS = {
     "cifar10": LBFRecipe(delta=0.1, mu=1.0),
     "cifar100": LBFRecipe(delta=0.01, mu=2.0),
     "imagenet100": LBFRecipe(epochs=10, lr=5e-5, delta=0.01, mu=3.0, crop="resized"),
-    "shapes": LBFRecipe(epochs=4, lr=0.05, precision="float32"),
+    "shapes": LBFRecipe(epochs=12, batch_size=64, lr=0.05, precision="float32"),
 }
 
 

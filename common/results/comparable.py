@@ -15,9 +15,10 @@ from common.training.log import read_log
 
 LEVEL = 0.003  # as shares: 0.3 points of ID or training accuracy
 NOT_CONVERGED = "not converged"
+CONTROL_BEHIND = "its control not converged"
 UNKNOWN = "not known (no log.jsonl beside its results)"
 HEAD = ("method", "control", "last-epoch CE", "the control's", "training accuracy", "the control's", "ID accuracy", "the control's", "comparable")  # fmt: skip
-CAPTION = "trained as far as the control? Last epoch, augmented training images; accuracies in percent; more than 0.3 points apart in training or ID accuracy: not converged"
+CAPTION = "trained as far as the control? Last epoch, augmented training images; accuracies in percent; the one that is more than 0.3 points behind in training or ID accuracy is not converged"
 Logs = dict[str, dict[str, Any]]  # by digest of weights: the last epoch's numbers
 
 
@@ -41,13 +42,15 @@ def last_epochs(paths: Iterable[Path]) -> Logs:
     return found
 
 
-def level(run: Trained, control: Trained) -> bool | None:
-    """Whether ID and training accuracy are within 0.3 points; None where they cannot be known."""
+def level(run: Trained, control: Trained) -> str | None:
+    """ "" where ID and training accuracy are within 0.3 points of the control's, else which of the two is behind; None where that cannot be known."""
     pairs = (run.id_accuracy, control.id_accuracy), (run.accuracy, control.accuracy)
-    gaps = [abs(ours - theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
-    if any(not gap <= LEVEL + 1e-9 for gap in gaps):
-        return False
-    return True if len(gaps) == len(pairs) else None
+    gaps = [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
+    if any(not gap >= -LEVEL - 1e-9 for gap in gaps):
+        return NOT_CONVERGED
+    if any(gap > LEVEL + 1e-9 for gap in gaps):
+        return CONTROL_BEHIND
+    return "" if len(gaps) == len(pairs) else None
 
 
 def judged(rows: Sequence[dict[str, Any]], logs: Logs) -> dict[str, tuple[Printable, dict[str, str]]]:
@@ -67,7 +70,7 @@ def _judged(rows: list[dict[str, Any]], logs: Logs) -> tuple[Printable, dict[str
             continue  # the start of the run is no control of its length
         ours, theirs = trained(line, logs), trained(control, logs)
         verdict = in_words([level(ours[seed], theirs[seed]) for seed in ours if seed in theirs])
-        if verdict.startswith(NOT_CONVERGED):
+        if NOT_CONVERGED in verdict:
             marks |= dict.fromkeys((line.method, f"{line.method} - {control.method}"), verdict)
         weights = frozenset(row["checkpoint_sha256"] for rows in line.cells.values() for row in rows.values())
         if weights not in shown:
@@ -98,12 +101,13 @@ def _texts(found: dict[str, Trained]) -> list[str]:
     ]
 
 
-def in_words(levels: Sequence[bool | None]) -> str:
+def in_words(levels: Sequence[str | None]) -> str:
     """One seed's verdict, or how many of several are not level."""
-    apart = sum(one is False for one in levels)
+    apart = [one for one in levels if one]
+    of = f" (seeds: {len(apart)} of {len(levels)})" if len(levels) > 1 else ""
     if apart:
-        return NOT_CONVERGED + (f" (seeds: {apart} of {len(levels)})" if len(levels) > 1 else "")
-    return "yes" if levels and all(levels) else UNKNOWN
+        return (NOT_CONVERGED if NOT_CONVERGED in apart else CONTROL_BEHIND) + of
+    return "yes" if levels and None not in levels else UNKNOWN
 
 
 def marked(table: Printable, marks: dict[str, str]) -> Printable:

@@ -6,7 +6,17 @@ import pytest
 from result_rows import result_row, write_rows
 
 from common.cli.errors import UserError
-from common.results.comparable import UNKNOWN, Trained, against_controls, in_words, judged, last_epochs, level
+from common.results.comparable import (
+    CONTROL_BEHIND,
+    NOT_CONVERGED,
+    UNKNOWN,
+    Trained,
+    against_controls,
+    in_words,
+    judged,
+    last_epochs,
+    level,
+)
 from common.results.rows import read_rows
 from common.results.tables import show
 
@@ -32,18 +42,20 @@ def found(*paths):
 @pytest.mark.parametrize(
     "ours, theirs, expected",
     [
-        ((0.99, 0.99), (0.993, 0.99), True),  # exactly 0.3 points
-        ((0.99, 0.99), (0.9931, 0.99), False),
-        ((0.9931, 0.99), (0.99, 0.99), False),  # better by more is not level either
-        ((0.99, 0.98), (0.99, 0.9831), False),  # training accuracy counts too
+        ((0.99, 0.99), (0.993, 0.99), ""),  # exactly 0.3 points
+        ((0.99, 0.99), (0.9931, 0.99), NOT_CONVERGED),
+        ((0.993, 0.99), (0.99, 0.99), ""),
+        ((0.9931, 0.99), (0.99, 0.99), CONTROL_BEHIND),
+        ((0.9931, 0.98), (0.99, 0.99), NOT_CONVERGED),
+        ((0.99, 0.98), (0.99, 0.9831), NOT_CONVERGED),  # training accuracy counts too
         ((0.99, None), (0.99, 0.98), None),
-        ((0.9, None), (0.99, 0.98), False),  # ID accuracy alone is enough to say no
-        ((float("nan"), 0.99), (0.99, 0.99), False),
+        ((0.9, None), (0.99, 0.98), NOT_CONVERGED),  # ID accuracy alone is enough to say no
+        ((float("nan"), 0.99), (0.99, 0.99), NOT_CONVERGED),
     ],
 )
 def test_level_is_within_three_tenths_of_a_point(ours, theirs, expected):
     of = lambda pair: Trained(None, pair[1], pair[0])  # noqa: E731
-    assert level(of(ours), of(theirs)) is expected
+    assert level(of(ours), of(theirs)) == expected
 
 
 def test_the_last_epoch_of_both_stands_in_the_table_and_the_difference_bears_the_mark(tmp_path):
@@ -70,7 +82,8 @@ def test_each_seed_is_held_against_its_own_control(tmp_path):
     body, marks = found(*paths)
     assert body[0][-1] == marks["LBF"] == "not converged (seeds: 2 of 3)"
     assert body[0][6:8] == ["97.67 ± 2.31 (n=3)", "97.67 ± 2.31 (n=3)"]
-    assert in_words([True, True]) == "yes" and in_words([]) == in_words([True, None]) == UNKNOWN
+    assert in_words(["", ""]) == "yes" and in_words([]) == in_words(["", None]) == UNKNOWN
+    assert in_words(["", CONTROL_BEHIND]) == "its control not converged (seeds: 1 of 2)"
 
 
 def test_without_a_log_it_is_not_known_and_nothing_is_marked(tmp_path):
