@@ -71,9 +71,14 @@ class MaskRecipe(CamRecipe):
         why="an extension: grabcut takes the map as seed and finds the object by the image's colours",
     )
     sure_background: float = number(
-        0.2, low=0, high=1, why="grabcut: attention below which a pixel is background; ours"
+        0.15,
+        low=0,
+        high=1,
+        why="grabcut: attention below which a pixel is background; by IoU on training images of shapes",
     )
-    sure_object: float = number(0.8, low=0, high=1, why="grabcut: attention from which a pixel is object; ours")
+    sure_object: float = number(
+        0.95, low=0, high=1, why="grabcut: attention from which a pixel is object; by IoU on training images of shapes"
+    )
     refine_iterations: int = number(3, low=1, why="grabcut: rounds of mixtures and cut; ours")
 
     def __post_init__(self):

@@ -114,6 +114,15 @@ def draw(found: list[list[dict]]) -> plt.Figure:
     return figure
 
 
+def names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """Each network by as many of its last folders as tell all apart, as in seed-0/lbf; by its path where folders do not."""
+    for depth in range(1, 1 + max(len(path.parent.parts) for path in paths)):
+        names = {path: "/".join(path.parent.parts[-depth:]) for path in paths}
+        if len(set(names.values())) == len(names) and all(names.values()):
+            return names
+    return {path: str(path) for path in paths}
+
+
 def parser() -> argparse.ArgumentParser:
     made = commands.parser("lbf.selection", __doc__, flags.add_data_argument, flags.add_device_argument)
     add = made.add_argument
@@ -135,8 +144,9 @@ def parser() -> argparse.ArgumentParser:
 class Asked:
     """Networks and their images, which several may share, as they are needed: no two networks are held at once."""
 
-    def __init__(self, how: Inference, against: str, split: str, deltas: Sequence[float] | None):
-        self.how, self.against, self.split, self.deltas, self._sets = how, against, split, deltas, {}
+    def __init__(self, paths: Sequence[Path], how: Inference, against: str, split: str, deltas: Sequence[float] | None):
+        self.how, self.against, self.split, self.deltas = how, against, split, deltas
+        self._names, self._sets = names_of(paths), {}
 
     def opened(self, path: Path) -> tuple[Network, Any, list[dict[str, Any]]]:
         """A network, its images, and what its rows begin with, one a delta."""
@@ -148,7 +158,7 @@ class Asked:
             images = boxes.load_boxed(data, network.transform, classes, limit) if boxed else network.load(network.id_set, self.split, limit)  # fmt: skip
             self._sets[asked] = images
         images, deltas = self._sets[asked], self.deltas or (1 / network.model.classes,)
-        row = {"run": path.parent.name, "images_of": images.name, "split": "boxes" if boxed else self.split}
+        row = {"run": self._names[path], "images_of": images.name, "split": "boxes" if boxed else self.split}
         return network, images, [row | {"delta": delta, "images": len(images)} for delta in dict.fromkeys(deltas)]
 
     def identity(self, path: Path) -> tuple[str, str, list[dict[str, Any]]]:
@@ -166,7 +176,7 @@ def main() -> None:
     paths, against, split, out = arguments.checkpoints, arguments.against, arguments.split, arguments.out
     if split and against != "truth":
         raise UserError(f"--split goes with --against truth; {against} has one split, got --split {split}")
-    asked = Asked(from_arguments(arguments, Inference()), against, split or "test", arguments.deltas)
+    asked = Asked(paths, from_arguments(arguments, Inference()), against, split or "test", arguments.deltas)
     drawn = figure_files(arguments.figure) if arguments.figure else []
     with commands.step_of(arguments, [*([out] if out else []), *drawn], paths) as step:
         identity = {"command": "lbf.selection", "version": VERSION, "against": against}

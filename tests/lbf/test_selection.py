@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from common.data.boxes import box_masks
 from common.data.images import Images
 from common.scoring.network import Inference, Network
 from lbf import selection
-from lbf.selection import counted, draw, measure, shares
+from lbf.selection import counted, draw, measure, names_of, shares
 
 SELECTED = torch.tensor([[[1, 1, 0], [0, 1, 0], [0, 0, 0]]]).bool()
 BACKGROUND = torch.tensor([[[0, 1, 1], [1, 0, 1], [1, 1, 1]]]).bool()  # the object: a corner and the centre
@@ -85,6 +86,16 @@ def test_the_figure_shows_each_rule_against_delta_in_order():
     assert lines["a, Eq. 5"] == ([0.1, 0.5], [60, 80])
     assert lines["a, as many of lowest norm"] == ([0.01, 0.1, 0.5], [90, 90, 90])
     assert list(share.lines[0].get_ydata()) == [10, 10, 10] and not len(share.lines[1].get_xdata())
+
+
+@pytest.mark.parametrize("paths, names", [
+    (["r/lbf/c.pt", "r/control/c.pt"], ["lbf", "control"]),
+    (["r/seed-0/lbf/c.pt", "r/seed-1/lbf/c.pt", "r/seed-1/control/c.pt"], ["seed-0/lbf", "seed-1/lbf", "seed-1/control"]),
+    (["r/a.pt", "r/b.pt"], ["r/a.pt", "r/b.pt"]),
+    (["a.pt"], [""]),
+])  # fmt: skip
+def test_networks_are_told_apart_by_their_folders(paths, names):
+    assert list(names_of([Path(path) for path in paths]).values()) == [name or "a.pt" for name in names]
 
 
 FEW = ("--limit", 24, "--device", "cpu", "--quiet")
