@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common import checkpoint
 from common.cli import flags
@@ -68,6 +69,7 @@ def score_checkpoint(
     Over several processes all pass their share of the images, and rank 0 alone scores; the others get None.
     """
     model, facts = checkpoint.load_finished(path)
+    names = [own_score(path, facts) if name == "own" else name for name in names]
     refused = may_lack(names)
     if facts.get("extra_classes"):
         raise UserError(f"{path} has a background class; score it with python -m dfb.evaluate")
@@ -82,6 +84,13 @@ def score_checkpoint(
         return None
     scores = score_sets(network.with_provenance(scored), scored.fit(scorers, refused), repeats, refused)
     return scores, left_out(refused)
+
+
+def own_score(path: Path, facts: dict[str, Any]) -> str:
+    """What the authors of the network's method score it with, options included."""
+    if not facts.get("score"):
+        raise UserError(f"{path}: {facts['method']} has no score of its own; name one instead of own")
+    return facts["score"]
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     ood = "OOD sets (python -m common.data list), or a table's by its name (lbf-cifar, dfb-cifar10, ...) [for shapes: its own four; else required]"
     parser.add_argument("--ood", nargs="+", metavar="SET", help=ood)
     default = list(DEFAULT_SCORERS)
-    said = f"scores, options as knn:k=50; all; papers: those of both papers' tables [{' '.join(default)}]"
+    said = f"scores, options as knn:k=50; all; own: the method's; papers: those of both papers' tables [{' '.join(default)}]"
     parser.add_argument("--scorers", nargs="+", metavar="NAME", default=default, help=said)
     add_inference_arguments(parser)
 

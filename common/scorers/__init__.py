@@ -8,7 +8,7 @@ from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
 from common.scorers.distances import DML, FDBD, KNN, SHE, NNGuide
-from common.scorers.gaussians import Mahalanobis, RelativeMahalanobis
+from common.scorers.gaussians import ClusterMahalanobis, Mahalanobis, RelativeMahalanobis
 from common.scorers.gradients import GradNorm
 from common.scorers.logits import Energy, MaxLogit
 from common.scorers.maps import FeatureNorm, MaSF
@@ -58,6 +58,8 @@ SCORERS: dict[str, Scorer] = {
     "vim-old": ViM(rule="old"),  # GEN's and DFB's copies: D = 512 unless C >= 2048
     "vim-half": ViM(rule="half"),
     "masf-p": MaSF(output="p"),
+    # What trained baselines are scored with, that is nobody else's.
+    "ssd": ClusterMahalanobis(),
 }
 # One setting a method: what "all" means. The rest of SCORERS are other settings, some of which fit only some networks.
 ALL: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.cli.errors import UserError
-from common.cli.recipes import choice
+from common.cli.recipes import choice, number
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Score, Scorer, blocks, class_means, mean, row_wise, warn_missing, warn_poor_fit
 from common.scorers.neighbours import unit
@@ -118,3 +118,53 @@ class RelativeMahalanobis(Mahalanobis):
             return ((h @ background) ** 2).sum(axis=1) - _squared_distances(h @ transform, means).min(axis=1)
 
         return score
+
+
+@dataclass(frozen=True)
+class ClusterMahalanobis(Scorer):
+    """max_c -(z - m_c)^T pinv(S_c) (z - m_c), z = h of unit length, each channel standardised over the training images; clusters by k-means, each
+    with its own mean and covariance; labels are not looked at (SSD, Sehwag et al. 2021, Eq. 3; one cluster in its public code)."""
+
+    needs, train_needs = ("penultimate",), ("penultimate",)
+    clusters: int = number(1, low=1, high=1000, why="of k-means over the training images; SSD's public code: 1")
+
+    def learn(self, train: Features, head: Head | None) -> Score:
+        rows = _Units(train.penultimate)
+        centre = rows.mean()
+        variance = np.diag(scatter(rows, centre))
+        if variance.sum() <= NO_VARIANCE:  # of rows of length 1
+            what = "training features do not vary in direction, so that there is no covariance"
+            raise UserError(f"{type(self).__name__}: {what}")
+        scale = np.where(variance > CUTOFF * variance.max(), np.sqrt(variance), np.inf)
+        gaussians = [self.gaussian(part, centre, scale) for part in self.split(train.penultimate, centre, scale)]
+
+        def score(h: np.ndarray) -> np.ndarray:
+            z = (unit(h) - centre) / scale
+            return np.max([-(((z - m) @ transform) ** 2).sum(axis=1) for m, transform in gaussians], axis=0)
+
+        return lambda test: row_wise(score, test.penultimate)
+
+    def split(self, h: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> list[np.ndarray]:
+        """The training images of each cluster. k-means begins with k-means++ by a fixed seed, on standardised features."""
+        if self.clusters == 1:
+            return [h]
+        if self.clusters > len(h):
+            raise UserError(f"clusters must be at most the number of training images, {len(h)}, got {self.clusters}")
+        from scipy.cluster.vq import kmeans2  # only where it is asked for
+
+        _, which = kmeans2((unit(h.astype(np.float64)) - centre) / scale, self.clusters, iter=100, minit="++", seed=0)
+        return [h[which == c] for c in np.unique(which)]
+
+    def gaussian(self, h: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and whitening of standardised features. Raises UserError where they do not vary."""
+        rows = _Units(h)
+        mean_of = rows.mean()
+        covariance = scatter(rows, mean_of) / np.outer(scale, scale)
+        if np.trace(covariance) <= NO_VARIANCE:
+            what = f"a cluster of {len(h)} training images does not vary; try fewer clusters"
+            raise UserError(f"{type(self).__name__}: {what}")
+        channels = int(np.isfinite(scale).sum())
+        if len(h) <= channels:
+            what = f"{len(h)} training images in a cluster are too few for {channels} channels"
+            warn_poor_fit(self, f"{what}: directions in which they do not vary count for nothing")
+        return (mean_of - centre) / scale, whitening(covariance)

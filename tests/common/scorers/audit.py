@@ -102,6 +102,7 @@ WORLDS: dict[str, Callable[[], World]] = {name: cache(made) for name, made in MA
 
 GAUSSIAN = ("mahalanobis", "rmd", "mahalanobis++", "rmd++")
 NO_COVARIANCE = {name: "do not vary within any class" for name in GAUSSIAN}
+NO_DIRECTION = "ClusterMahalanobis: training features do not vary in direction"
 NO_RESIDUAL = {
     name: "training features lie in 9 dimensions, nothing is left" for name in ("vim", "vim-half", "residual")
 }
@@ -112,11 +113,11 @@ REFUSED: dict[str, dict[str, str]] = {
         "knn": "KNN: the features of all training images are zero", "she": "SHE: the features of all training images are zero",
         "line": "LINe: p_w 90 and p_a 90 leave no class an activation", "masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel",
         "neco": "NECO: training features do not vary", "fdbd": "FDBD: the features of all", "nci": "NCI: the features of all", "nnguide": "NNGuide: the features of all training images are zero",
-        "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
+        "ssd": NO_DIRECTION, "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
     },
     "one image a class": NO_COVARIANCE | {"knn": "KNN: k must be at most the number of training images, 20, got 50"},
     "no variance within classes": NO_COVARIANCE | NO_RESIDUAL,
-    "one row for all": NO_COVARIANCE | NO_RESIDUAL | {"masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel maxima of all", "neco": "NECO: training"},
+    "one row for all": NO_COVARIANCE | NO_RESIDUAL | {"ssd": NO_DIRECTION, "masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel maxima of all", "neco": "NECO: training"},
 }  # fmt: skip
 for name in MADE:
     if name != "C = 520":
@@ -134,7 +135,7 @@ SURE_AT_2 = SURE | {"odin-dfb": SURE["msp"].replace("MSP", "ODIN")}  # also at t
 WARNED: dict[str, dict[str, str]] = {
     "K = 1000": FEW | NEVER,
     "C > N": SURE | {"vim": "ViM: 56 training images are too few for 60 channels", "vim-half": "ViM: 56 training", "residual": "Residual: 56 training",
-                    "neco": "NECO: 56 training images are too few for 59 channels"} | {
+                    "neco": "NECO: 56 training images are too few for 59 channels", "ssd": "56 training images in a cluster are too few for [0-9]+ channels"} | {
         name: "56 training images in 3 classes are too few for [0-9]+ channels" for name in GAUSSIAN
     },
     "C = 520": SURE_AT_2,

@@ -116,6 +116,14 @@ def rmd(train, head, test, s):
     return [b - d for b, d in zip(background, class_distances(train, test, s))]
 
 
+def ssd(train, head, test, s):
+    h = np.array([unit(row) for row in train.penultimate.astype(float)])
+    alive = h.std(0) ** 2 > 1e-12 * (h.std(0) ** 2).max()
+    standard = lambda row: ((row - h.mean(0)) / h.std(0))[alive]  # noqa: E731
+    P = precision(np.array([standard(row) for row in h]))
+    return [-standard(unit(row)) @ P @ standard(unit(row)) for row in test.penultimate.astype(float)]
+
+
 def residual_space(train, head, s):
     """Origin u, and the directions R of least second moment about it."""
     H, C = train.penultimate.astype(float), train.penultimate.shape[1]
@@ -347,5 +355,6 @@ REFERENCE |= {
 }  # fmt: skip
 # Other settings of these.
 REFERENCE |= {"odin-dfb": odin, "react-99": react, "react-c1": react, "vim-old": vim, "vim-half": vim, "masf-p": masf}
+REFERENCE |= {"ssd": ssd}
 # Registered scores that have no reference, each with the reason.
 EXCEPTIONS: dict[str, str] = {}

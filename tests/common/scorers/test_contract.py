@@ -17,7 +17,7 @@ from common.scorers.base import Scorer
 # A value unlike the default for every hyper-parameter there is; "rule" is left to the tests of ViM, where the width matters.
 OTHER = {"T": 3.0, "eps": 0.1, "gamma": 0.7, "M": 2, "percentile": 40.0, "c": 0.5, "p": 30.0, "p_w": 3.0, "p_a": 30.0, "delta": 0.5,
          "D": 3, "k": 7, "block": 2, "classes": "none", "folds": "one", "output": "p", "lam": 5.0, "variant": "p",
-         "norm": "l2", "variance": 50.0, "times": "maxlogit", "alpha": 0.1, "logit": "maxlogit"}  # fmt: skip
+         "norm": "l2", "variance": 50.0, "times": "maxlogit", "alpha": 0.1, "logit": "maxlogit", "clusters": 3}  # fmt: skip
 
 
 def others(name: str) -> dict[str, Any]:

@@ -78,3 +78,30 @@ def test_rounding_of_equal_rows_is_no_variance():
     rows = np.repeat(np.random.default_rng(0).normal(size=(3, 12)) / 3, 7, axis=0)  # their means round
     with pytest.raises(UserError, match="Mahalanobis: training features do not vary within any class"):
         scores("mahalanobis", of(rows, np.zeros((21, 3)), np.repeat(np.arange(3), 7)), TEST, None)
+
+
+def test_ssd_gives_the_worked_value_of_directions():
+    """Directions (1, 0), (0, 1), (0.6, 0.8), (0.8, 0.6): mean (0.6, 0.6), covariance [[0.14, -0.12], [-0.12, 0.14]], inverse
+    [[0.14, 0.12], [0.12, 0.14]] / 0.0052; (-1, 0) is away by (-1.6, -0.6)."""
+    train = of([[2, 0], [0, 3], [3, 4], [8, 6]], labels=[0, 0, 0, 0])
+    away = (1.6**2 * 0.14 + 2 * 1.6 * 0.6 * 0.12 + 0.6**2 * 0.14) / 0.0052
+    assert scores("ssd", train, of([[-7, 0]]), None) == pytest.approx([-away])
+
+
+def test_ssd_of_two_clusters_is_the_nearer_of_their_gaussians():
+    drawn = np.random.default_rng(0)
+    angles = np.concatenate([drawn.normal(at, 0.05, 100) for at in (0.2, 1.3)])
+    rows = np.stack([np.cos(angles), np.sin(angles), 0.1 * drawn.normal(size=200)], axis=1)
+    train, between = of(rows), of([[np.cos(0.75), np.sin(0.75), 0.0]])
+    for test in (of(rows[:3]), of(rows[150:153]), between):
+        halves = [scores("ssd", of(part), test, None) for part in (rows[:100], rows[100:])]
+        np.testing.assert_allclose(scores("ssd:clusters=2", train, test, None), np.max(halves, axis=0), rtol=1e-6)
+    assert scores("ssd:clusters=2", train, between, None) < 2 * scores("ssd", train, between, None)
+
+
+def test_ssd_refuses_clusters_that_hold_too_little():
+    with pytest.raises(UserError, match="clusters must be at most the number of training images, 200, got 300"):
+        scores("ssd:clusters=300")
+    pair = of([[1, 0], [1, 0.1], [1, -0.1], [0, 1]])
+    with pytest.raises(UserError, match="a cluster of 1 training images does not vary; try fewer clusters"):
+        scores("ssd:clusters=2", pair, pair, None)
