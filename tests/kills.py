@@ -129,6 +129,7 @@ def kill(kills: int, seed: int, stop_after_s: float = 1e9) -> tuple[Counter, lis
             rest = [str(path.relative_to(folder)) for path in folder.rglob(".*") if path.suffix in (".part", ".lock")]
             faults += [f"round {rounds}: {', '.join(rest)} left behind"] if rest else []
             rounds += 1
+            print(f"{rounds} rounds, {hits.total()} kills, {len(faults)} faults", file=sys.stderr, flush=True)
     return hits, faults, rounds
 
 
