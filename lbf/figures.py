@@ -32,7 +32,7 @@ from common.training.log import read_log
 from common.training.seeds import generator
 from lbf.loss import local_norms
 
-VERSION = 2  # raised when the same networks and images give other figures
+VERSION = 3  # raised when the same networks and images give other figures
 LOGGED = ("epoch", "ce", "lff", "selected_share", "norm_selected", "norm_others")
 
 
@@ -84,7 +84,7 @@ def heat_maps(runs: list[Run], sets: dict[str, Any], each: int = 2) -> plt.Figur
         pictures.blank(axis)
         axis.spines[:].set_visible(False)
     for axis, text in zip(axes[:, 0], ["image", *(run.name for run in runs)]):
-        axis.set_ylabel(text, fontsize=8)
+        axis.set_ylabel(text.replace(", ", ",\n"), fontsize=8)
     for line, scale in enumerate(scales, 1):
         colours = plt.cm.ScalarMappable(plt.Normalize(0, scale), HEAT)
         figure.colorbar(colours, ax=axes[line, :], pad=0.005, aspect=12, label="norm, own scale")
@@ -147,21 +147,23 @@ def selection_logs(runs: list[Run]) -> dict[str, list[dict[str, Any]]]:
 
 def training_curves(logs: dict[str, list[dict[str, Any]]]) -> plt.Figure:
     panels = (
-        ("cross-entropy", {"ce": ""}, 1), ("penalty before lambda (Eq. 6)", {"lff": ""}, 1), ("selected locations (percent)", {"selected_share": ""}, 100),
-        ("mean norm of locations", {"norm_selected": ", selected", "norm_others": ", others"}, 1),
+        ("cross-entropy", ("ce",), 1), ("penalty before lambda (Eq. 6)", ("lff",), 1), ("selected locations (percent)", ("selected_share",), 100),
+        ("mean norm of locations", ("norm_selected", "norm_others"), 1),
     )  # fmt: skip
     figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 2.6))
     for axis, (label, keys, unit) in zip(axes, panels):
         for (name, lines), colour in zip(logs.items(), CYCLE):
-            for (key, said), style in zip(keys.items(), STYLES):
+            for key, style in zip(keys, STYLES):
                 epochs = [line["epoch"] + 1 for line in lines]
                 values = [np.nan if line[key] is None else unit * line[key] for line in lines]
-                axis.plot(epochs, values, style, marker=".", color=colour, label=name + said)
+                axis.plot(epochs, values, style, marker=".", color=colour, label=name)
         axis.set(xlabel="epoch of fine-tuning", title=label)
         axis.title.set_fontsize(9)
         axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         axis.set_ylim(0, 1.35 * axis.get_ylim()[1])  # room for the legend
-        axis.legend(fontsize=6.5, loc="upper right", ncols=len(keys))
+    axes[0].legend(fontsize=6.5, loc="upper right")  # the colours hold in every panel
+    lines = [plt.Line2D([], [], color="black", linestyle=style) for style in STYLES[:2]]
+    axes[-1].legend(lines, ["selected", "others"], fontsize=6.5, loc="upper right", ncols=2)
     return figure
 
 

@@ -104,7 +104,7 @@ def _texts(found: dict[str, Trained]) -> list[str]:
 def in_words(levels: Sequence[str | None]) -> str:
     """One seed's verdict, or how many of several are not level."""
     apart = [one for one in levels if one]
-    of = f" (seeds: {len(apart)} of {len(levels)})" if len(levels) > 1 else ""
+    of = f": {len(apart)} of {len(levels)} seeds" if len(levels) > 1 else ""
     if apart:
         return (NOT_CONVERGED if NOT_CONVERGED in apart else CONTROL_BEHIND) + of
     return "yes" if levels and None not in levels else UNKNOWN

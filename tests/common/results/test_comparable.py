@@ -80,10 +80,10 @@ def test_each_seed_is_held_against_its_own_control(tmp_path):
         for method, accuracy in zip(("LBF", "control"), pair)
     ]
     body, marks = found(*paths)
-    assert body[0][-1] == marks["LBF"] == "not converged (seeds: 2 of 3)"
+    assert body[0][-1] == marks["LBF"] == "not converged: 2 of 3 seeds"
     assert body[0][6:8] == ["97.67 ± 2.31 (n=3)", "97.67 ± 2.31 (n=3)"]
     assert in_words(["", ""]) == "yes" and in_words([]) == in_words(["", None]) == UNKNOWN
-    assert in_words(["", CONTROL_BEHIND]) == "its control not converged (seeds: 1 of 2)"
+    assert in_words(["", CONTROL_BEHIND]) == "its control not converged: 1 of 2 seeds"
 
 
 def test_without_a_log_it_is_not_known_and_nothing_is_marked(tmp_path):
