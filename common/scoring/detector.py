@@ -34,7 +34,7 @@ from common.scoring.foreign import Foreign
 from common.scoring.given import images_of
 from common.scoring.named import named_network
 
-Numbers = float | Sequence[float]
+Numbers = int | float | Sequence[int | float]
 
 
 class Fitted(NamedTuple):
@@ -252,7 +252,9 @@ class Detector:
         )
         made._origin = {key: said["network"][key] for key in saved.ORIGIN if key in said["network"]}
         train = saved.train(tensors)
-        made._fitted = Fitted(made.scorer.fit(train, Head.of(network)), train, said["fitted"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a poor fit it was warned when it was made
+            made._fitted = Fitted(made.scorer.fit(train, Head.of(network)), train, said["fitted"])
         made._calibrated = said["calibrated"]
         return made
 
