@@ -114,6 +114,7 @@ class Detector:
         how = {"mean": found.stats[0], "std": found.stats[1], "transform": found.transform, "name": found.name}
         return cls.from_module(found.net, classes=classes, scorer=scorer, device=device, **how)
 
+    @torch.inference_mode(False)
     def fit(self, train_images: Any = None, *, labels: Any = None, limit: int | None = None) -> "Detector":
         """Learn what the score needs of in-distribution training images; forgets an earlier threshold.
 
@@ -143,6 +144,7 @@ class Detector:
         self._fitted, self._calibrated = Fitted(self.scorer.fit(train, Head.of(self.network)), train, said), None
         return self
 
+    @torch.inference_mode(False)
     def calibrate(self, held_out_id_images: Any, accept: float = 0.95) -> "Detector":
         """Set the threshold so that at least a share `accept` of these in-distribution images is accepted: the rule of FPR95 (common.metrics).
 
@@ -180,6 +182,7 @@ class Detector:
         kinds = [("class", names.dtype), ("score", np.float64), ("accepted", np.bool_)]
         return np.rec.fromarrays([names, scores, scores >= threshold], dtype=kinds)
 
+    @torch.inference_mode(False)
     def judge(self, images: Any) -> tuple[Int[np.ndarray, " images"], Float[np.ndarray, " images"]]:
         """The number of each image's class by the network, and its score."""
         fitted = self._need_fitted()
