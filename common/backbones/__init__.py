@@ -138,5 +138,6 @@ def _check_map(model: Classifier, image_size: int) -> None:
     model.train(training)
     if len(shape) != 4 or shape[1] != model.channels or min(shape[2:]) < 1:
         raise UserError(
-            f"{model.name} gives features of shape {tuple(shape)} at {image_size} px; expected 1 x {model.channels} x rows x cols"
+            f"{model.name} gives features of shape {tuple(shape)} at {image_size} px; expected 1 x {model.channels} x rows x cols;"
+            " a network without a map is not trained here, but scored: docs/own_network.md"
         )

@@ -34,7 +34,7 @@ from common.scoring.foreign import Foreign
 from common.scoring.given import images_of
 from common.scoring.named import named_network
 
-Numbers = float | Sequence[float]
+Numbers = int | float | Sequence[int | float]
 
 
 class Fitted(NamedTuple):
@@ -114,6 +114,7 @@ class Detector:
         how = {"mean": found.stats[0], "std": found.stats[1], "transform": found.transform, "name": found.name}
         return cls.from_module(found.net, classes=classes, scorer=scorer, device=device, **how)
 
+    @torch.inference_mode(False)
     def fit(self, train_images: Any = None, *, labels: Any = None, limit: int | None = None) -> "Detector":
         """Learn what the score needs of in-distribution training images; forgets an earlier threshold.
 
@@ -143,6 +144,7 @@ class Detector:
         self._fitted, self._calibrated = Fitted(self.scorer.fit(train, Head.of(self.network)), train, said), None
         return self
 
+    @torch.inference_mode(False)
     def calibrate(self, held_out_id_images: Any, accept: float = 0.95) -> "Detector":
         """Set the threshold so that at least a share `accept` of these in-distribution images is accepted: the rule of FPR95 (common.metrics).
 
@@ -180,6 +182,7 @@ class Detector:
         kinds = [("class", names.dtype), ("score", np.float64), ("accepted", np.bool_)]
         return np.rec.fromarrays([names, scores, scores >= threshold], dtype=kinds)
 
+    @torch.inference_mode(False)
     def judge(self, images: Any) -> tuple[Int[np.ndarray, " images"], Float[np.ndarray, " images"]]:
         """The number of each image's class by the network, and its score."""
         fitted = self._need_fitted()
@@ -252,7 +255,9 @@ class Detector:
         )
         made._origin = {key: said["network"][key] for key in saved.ORIGIN if key in said["network"]}
         train = saved.train(tensors)
-        made._fitted = Fitted(made.scorer.fit(train, Head.of(network)), train, said["fitted"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a poor fit it was warned when it was made
+            made._fitted = Fitted(made.scorer.fit(train, Head.of(network)), train, said["fitted"])
         made._calibrated = said["calibrated"]
         return made
 
