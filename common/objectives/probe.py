@@ -14,6 +14,7 @@ from common.training.distributed import all_rows, share
 
 BATCH = 500  # images a pass
 STEPS = 500  # of L-BFGS, at most
+FLOOR = 0.01  # of the units' standard deviations, as a share of their root mean square
 
 
 @torch.no_grad()
@@ -41,7 +42,8 @@ def fit_head(
     if not h.isfinite().all():
         raise UserError("the trained network's features are not finite, so no head can be fitted; try a lower lr")
     mean, std = h.mean(0), h.std(0, correction=0)
-    std = torch.where(std > 1e-12 * std.max(), std, torch.inf)  # units that are dead in training count for nothing
+    # Units that hardly vary in training would get weights that blow up whatever they do later; dead ones keep weight 0.
+    std = std.clamp_min(FLOOR * std.square().mean().sqrt()).clamp_min(torch.finfo(std.dtype).tiny)
     h = (h - mean) / std
     weight, bias = (h.new_zeros(shape, requires_grad=True) for shape in ((classes, h.shape[1]), (classes,)))
     how = {"max_iter": STEPS, "tolerance_grad": 1e-7, "tolerance_change": 1e-12, "line_search_fn": "strong_wolfe"}

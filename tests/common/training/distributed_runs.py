@@ -76,7 +76,12 @@ class Body(CrossEntropy):
         return loss, {"train_accuracy": accuracy(logits, batch.labels)}
 
 
-BASELINES = {"logitnorm": {"tau": 1.0}, "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2}}
+BASELINES = {
+    "logitnorm": {"tau": 1.0},
+    "ssd+": {"sync_bn": False, "warmup_epochs": 0, "tau": 0.5, "scale": False},
+    "cider": {"sync_bn": False, "warmup_epochs": 0, "alpha": 0.5},
+    "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
+}
 
 
 def baseline(name: str, changes: dict) -> tuple:

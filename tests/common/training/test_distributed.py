@@ -15,6 +15,7 @@ import torch
 from common import checkpoint
 from common.cli.errors import UserError
 from common.data import load
+from common.objectives.contrastive import supervised_contrastive_loss
 from common.training import distributed
 from lbf.loss import background_norm_loss
 
@@ -95,7 +96,10 @@ def test_five_steps_in_two_processes_are_those_of_one(both, name):
     for what in ("start", "end", "gradients of the last step"):
         assert one[what].keys() == two[what].keys() and one[what]
         for key, value in one[what].items():
-            assert torch.allclose(value, two[what][key], rtol=0, atol=1e-6), (what, key)
+            # A head that was fitted at the end to features that differ by rounding has large weights: within 1e-4 of the largest.
+            fitted = what == "end" and key.startswith("head.") and name in ("ssd+", "cider")
+            atol = 1e-4 * float(value.abs().max()) if fitted else 1e-6
+            assert torch.allclose(value, two[what][key], rtol=0, atol=atol), (what, key)
 
 
 @pytest.mark.parametrize("name", distributed_runs.BASELINES)
@@ -165,6 +169,28 @@ def test_synchronised_batch_norm_is_refused_on_cpus_only_where_there_are_others(
     assert (
         one == "" and two == "sync_bn needs a GPU a process, got device cpu; torch synchronises batch norm on GPUs only"
     )
+
+
+@pytest.mark.parametrize("cut", [0, 2, 3])
+def test_the_mean_of_the_processes_gradients_through_gathered_rows_is_that_of_one(monkeypatch, cut):
+    """As data-parallel training takes it, of a contrastive loss; rows are shared unevenly, or one process has none."""
+    x, w = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels, counts = torch.tensor([0, 1, 0, 1, 1, 0]), [cut, 6 - cut]
+
+    def gradient(rows: slice) -> torch.Tensor:
+        shared = w[:4].clone().requires_grad_()
+        z = torch.nn.functional.normalize(distributed.gather_rows(x[rows] @ shared), dim=1)
+        supervised_contrastive_loss(z, labels, 0.5).backward()
+        return shared.grad
+
+    whole, means = gradient(slice(None)), []
+    known = lambda rows: torch.tensor(counts) if rows.dtype == torch.int64 else x @ w[:4]  # noqa: E731
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "all_rows", known)
+    for rank, rows in enumerate((slice(0, cut), slice(cut, 6))):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        means.append(gradient(rows) / 2)
+    assert whole.abs().max() > 1e-2 and torch.allclose(sum(means), whole, rtol=0, atol=1e-12)
 
 
 def test_synchronised_batch_norm_is_that_of_network_and_objective_alike(monkeypatch):
