@@ -1,9 +1,8 @@
 """The engine: epochs, optimizer, schedule, precision, logging, saving, resuming. It knows no method; a method is an Objective.
 
-A run's folder holds recipe.json, log.jsonl (one line an epoch) and checkpoint.pt (complete at every moment). A run that was killed goes
-on from its checkpoint and ends with the tensors of an undisturbed one (on a CPU, with as many threads and processes); a finished run with the same recipe, seed, data and start is not
-trained again; another run's folder is refused (a command moves that one aside first: common.training.command). A damaged checkpoint is set
-aside. SIGINT, SIGTERM and SIGHUP end a run after the step at hand, saved.
+A run's folder holds recipe.json, log.jsonl (one line an epoch) and checkpoint.pt (complete at every moment). A killed run goes on from its checkpoint and
+ends with the tensors of an undisturbed one (on a CPU, with as many threads and processes); a finished one is not trained again; another run's folder is refused
+(common.training.command moves it aside first). A damaged checkpoint is set aside. SIGINT, SIGTERM and SIGHUP end a run after the step at hand, saved.
 """
 
 import math
@@ -40,8 +39,7 @@ def fit(
     """Train `model` on `images` under `objective`; returns it in eval mode on `device`.
 
     Writes `run`/recipe.json, log.jsonl, checkpoint.pt; goes on where a killed run stopped, and returns at once where it is finished.
-    `facts` are plain values kept in the checkpoint, beside what is known here (checkpoint.FACTS). Raises UserError where the loss stops
-    being finite, and where `run` holds another run.
+    `facts`: plain values for the checkpoint (checkpoint.FACTS). Raises UserError where the loss stops being finite, and where `run` holds another run.
     """
     here = Run(model, objective, images, recipe, run, seed, device, facts or {}, save_every_s)
     known, damage = here.resume()
