@@ -4,22 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from common.cli.errors import UserError
 from common.cli.files import read_plain, write_atomically
-from common.training.distributed import global_sum
 
 
 class Log:
     """Sums of logged numbers over an epoch and over all processes, kept on the device: no host synchronisation in the step."""
 
-    def __init__(self, sums: dict[str, Tensor] | None = None):
+    def __init__(self, sums: dict[str, Any] | None = None):
         self.sums = sums or {}
 
-    def add(self, numbers_: dict[str, Tensor]) -> dict[str, Tensor]:
+    def add(self, numbers_: dict[str, Any]) -> dict[str, Any]:
         """Add a step's numbers; returns their pairs, summed over processes."""
+        import torch  # the lines of a log are read without it
+
+        from common.training.distributed import global_sum
+
         values = [value.double() for value in numbers_.values()]
         pairs = [value if value.ndim else torch.stack([value, torch.ones_like(value)]) for value in values]
         summed = dict(zip(numbers_, global_sum(torch.stack(pairs)), strict=True))

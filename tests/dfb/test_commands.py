@@ -146,12 +146,12 @@ def test_the_protocol_through_32_pixels_takes_sharpness_away_and_has_its_own_fil
     ("--theta", "nan", "theta must be in (0, 1), got nan"),
     ("--preset", "best", "unknown preset 'best'; known: paper, released, single-scale"),
     ("--score-against", "boxes", "score-against must be truth or tiny-imagenet-boxes, got 'boxes'"),
-    ("--batch-size", "0", "batch-size must be >= 1, got 0"),
+    ("--batch-size", "0", "argument --batch-size: must be >= 1, got 0"),
     ("--output-stride", "3", "output_stride must be the network's own, 8, divided by a power of two, got 3"),
 ])  # fmt: skip
 def test_masks_refuses(runs, typed, tmp_path, flag, value, said):
     code, _, err = typed(masks, runs / "pre/checkpoint.pt", "--out", tmp_path / "m", flag, value)
-    assert code == 2 and err == f"error: {said}\n" and not (tmp_path / "m").exists()
+    assert code == 2 and err.endswith(f"error: {said}\n") and not (tmp_path / "m").exists()
 
 
 def test_masks_are_made_once_for_each_network_recipe_and_truth_asked_for(typed, tmp_path, monkeypatch):

@@ -166,7 +166,7 @@ def test_a_signal_ends_a_run_after_the_step_at_hand_saved_and_the_same_line_goes
         ("--wait", -1, "argument --wait: must be >= 0, got -1"),
         ("--expect", "=0123", "argument --expect: must be PATH=KEY, got '=0123'"),
         ("--device", "meta", "no device 'meta' here"),
-        ("--out", "", "argument --out: must be a folder, got ''"),
+        ("--out", "", "error: --out must be something, got ''"),
     ],
 )
 def test_a_flag_that_means_nothing_is_refused_before_anything_is_made(typed, fits, tmp_path, flag, value, said):
