@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
     "common/training/recipe.py": "common/training/test_engine.py",
     "common/backbones/classifier.py": "common/backbones/test_backbones.py",
+    "common/backbones/convertible.py": "common/test_convert.py",
+    "common/backbones/fitting.py": "common/backbones/test_weights.py",
     "common/cli/flags.py": "test_starts.py",  # --help of every command
     "common/cli/stamps.py": "common/cli/test_steps.py",
     "common/compare.py": "common/test_commands.py",

@@ -1,5 +1,7 @@
 """Bodies: from normalised images to a feature map."""
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -113,7 +115,7 @@ class Trunk(nn.Sequential):
             if name in ends:
                 break
             parts[name] = part
-        super().__init__(parts)
+        super().__init__(OrderedDict(parts))
         self.relu_last = relu
 
     def forward(self, x):

@@ -9,9 +9,17 @@ MAPS = {
     "resnet18": (32, 4),
     "resnet34": (32, 4),
     "wrn28-10": (32, 8),
+    "wrn40-2": (32, 8),
+    "resnet20": (32, 8),
+    "resnet32": (32, 8),
+    "resnet44": (32, 8),
+    "resnet56": (32, 8),
+    "densenet100-12": (32, 8),
     "resnet50": (64, 2),
     "bit-r50x1": (64, 2),
     "timm:resnet10t": (64, 2),
+    "torchvision:mobilenet_v2": (64, 2),
+    "torchvision:densenet121": (64, 2),
 }
 
 
@@ -23,7 +31,7 @@ def networks():
 
 
 def test_every_network_of_the_table_is_tested():
-    assert set(BACKBONES) == {name for name in MAPS if not name.startswith("timm:")}
+    assert set(BACKBONES) == {name for name in MAPS if ":" not in name}
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -46,7 +54,21 @@ def test_the_papers_maps_have_the_papers_sizes(networks, name, channels, side):
 
 @pytest.mark.parametrize(
     "name, blocks",
-    [("resnet8", 3), ("resnet18", 8), ("resnet34", 16), ("wrn28-10", 12), ("resnet50", 16), ("bit-r50x1", 16)],
+    [
+        ("resnet8", 3),
+        ("resnet18", 8),
+        ("resnet34", 16),
+        ("wrn28-10", 12),
+        ("resnet50", 16),
+        ("bit-r50x1", 16),
+        ("wrn40-2", 18),
+        ("resnet20", 9),
+        ("resnet32", 15),
+        ("resnet44", 21),
+        ("resnet56", 27),
+        ("densenet100-12", 3),
+        ("torchvision:densenet121", 0),
+    ],  # fmt: skip
 )
 def test_every_residual_block_is_listed(networks, name, blocks):
     assert len(networks(name).blocks()) == blocks
@@ -54,7 +76,15 @@ def test_every_residual_block_is_listed(networks, name, blocks):
 
 def test_feature_maps_come_after_the_last_relu(networks):
     with torch.no_grad():
-        for name in ("resnet8", "resnet18", "wrn28-10", "bit-r50x1"):
+        for name in (
+            "resnet8",
+            "resnet18",
+            "wrn28-10",
+            "bit-r50x1",
+            "resnet20",
+            "densenet100-12",
+            "torchvision:densenet121",
+        ):
             assert networks(name).feature_map(torch.rand(1, 3, 64, 64, dtype=torch.float64)).min() >= 0
 
 
@@ -79,6 +109,7 @@ def test_bf16_runs_the_body_only():
     [
         (("resnet9", 10), "unknown backbone 'resnet9'; known: resnet8, resnet18"),
         (("timm:nothing", 10), "unknown timm network 'nothing'"),
+        (("torchvision:nothing", 10), "unknown torchvision network 'nothing'"),
         (("resnet8", 1), "classes must be >= 2, got 1"),
     ],
 )

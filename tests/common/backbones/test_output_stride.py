@@ -16,7 +16,8 @@ def network(name: str, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "own", "strides"), [("resnet8", 8, (4, 2)), ("resnet18", 8, (4,)), ("resnet50", 32, (16,))]
+    ("name", "own", "strides"),
+    [("resnet8", 8, (4, 2)), ("resnet18", 8, (4,)), ("resnet20", 4, (2, 1)), ("resnet50", 32, (16,))],
 )
 def test_the_finer_map_is_the_old_one_at_the_old_locations(name, own, strides):
     model, images = (
@@ -62,7 +63,7 @@ def test_a_checkpoint_carries_its_output_stride(tmp_path):
 
 @pytest.mark.parametrize(("name", "stride", "said"), [
     ("resnet8", 16, r"output_stride must be the network's own, 8, divided by a power of two, got 16"),
-    ("resnet8", 3, "got 3"), ("resnet8", 0, "got 0"), ("timm:resnet10t", 7, "output_stride of timm:resnet10t must be 8, 16 or 32"), ("timm:mixer_s32_224", 16, "timm:mixer_s32_224 cannot have output_stride 16"),
+    ("resnet8", 3, "got 3"), ("resnet8", 0, "got 0"), ("densenet100-12", 2, "averages neighbours"), ("timm:resnet10t", 7, "output_stride of timm:resnet10t must be 8, 16 or 32"), ("timm:mixer_s32_224", 16, "timm:mixer_s32_224 cannot have output_stride 16"),
 ])  # fmt: skip
 def test_a_stride_the_network_cannot_have_is_refused(name, stride, said):
     with pytest.raises(UserError, match=said):

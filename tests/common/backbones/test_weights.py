@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pytest
 import torch
+from google_bit import google_file
 from torch import nn
 
 from common.backbones import build
@@ -47,31 +48,6 @@ def refusal(name, path):
     return str(error.value).removeprefix(str(path)).strip()
 
 
-def google_file(path, net):
-    """A file in the form of Google's release, filled from a network of the same architecture."""
-    state, arrays = net.state_dict(), {}
-    hwio = lambda name: state[name].numpy().transpose(2, 3, 1, 0)  # noqa: E731
-    arrays["resnet/root_block/standardized_conv2d/kernel"] = hwio("stem.conv.weight")
-    arrays["resnet/group_norm/gamma"], arrays["resnet/group_norm/beta"] = (
-        state["norm.weight"].numpy(),
-        state["norm.bias"].numpy(),
-    )
-    for s, stage in enumerate(net.stages):
-        for b, block in enumerate(stage.blocks):
-            cname = f"resnet/block{s + 1}/unit{b + 1:02d}"
-            for i, letter in enumerate("abc", 1):
-                arrays[f"{cname}/{letter}/standardized_conv2d/kernel"] = hwio(f"stages.{s}.blocks.{b}.conv{i}.weight")
-                for word, kind in (("gamma", "weight"), ("beta", "bias")):
-                    arrays[f"{cname}/{letter}/group_norm/{word}"] = state[
-                        f"stages.{s}.blocks.{b}.norm{i}.{kind}"
-                    ].numpy()
-            if block.downsample is not None:
-                arrays[f"{cname}/a/proj/standardized_conv2d/kernel"] = hwio(
-                    f"stages.{s}.blocks.{b}.downsample.conv.weight"
-                )
-    np.savez(path, **arrays)
-
-
 def test_googles_bit_file_is_read(tmp_path):
     import timm
 
@@ -107,6 +83,20 @@ def test_a_head_is_left_out_with_a_word(tmp_path, small, capsys):
     state = small.body.state_dict() | {"fc.weight": torch.ones(7, 128), "projector.0.bias": torch.ones(2)}
     assert same(build("resnet8", 3, weights=stored(tmp_path / "w.pt", state)), small.body.state_dict())
     assert capsys.readouterr().err == f"{tmp_path / 'w.pt'}: not of the body, left out: fc, projector\n"
+
+
+def test_a_head_of_as_many_outputs_is_kept_with_a_word(tmp_path, small, capsys):
+    torch.manual_seed(5)
+    weight, bias = torch.randn(3, 128), torch.randn(3)
+    state = {f"module.{name}": t for name, t in small.body.state_dict().items()}
+    path = stored(tmp_path / "w.pt", {"net": state | {"module.linear.weight": weight, "module.linear.bias": bias}})
+    model = build("resnet8", 3, weights=path)
+    assert torch.equal(model.head.weight, weight) and torch.equal(model.head.bias, bias)
+    assert capsys.readouterr().err == f"{path} (net): its head linear, of 3 outputs too, is kept\n"
+    two = {"fc.weight": weight, "fc.bias": bias, "rotation.weight": weight + 1, "rotation.bias": bias}
+    model = build("resnet8", 3, weights=stored(tmp_path / "w.pt", state | two))  # which of them cannot be known
+    assert not any(torch.equal(model.head.weight, other) for other in (weight, weight + 1))
+    assert capsys.readouterr().err.endswith("not of the body, left out: fc, rotation\n")
 
 
 def test_a_checkpoint_of_ours_is_a_file_of_weights_too(tmp_path, small):
@@ -159,12 +149,15 @@ def test_what_does_not_fit_is_named(tmp_path, small, resnet18):
         return refusal(name, stored(path, content))
 
     assert "does not fit resnet18: 100 tensors missing, the first is conv1.weight" in said("resnet18", state)
+    beside = "expected conv1.weight 64 x 3 x 3 x 3, bn1.weight 64, bn1.bias 64, ...; found stem.0.weight 32 x 3 x 3 x 3, stem.1.weight 32, "
+    assert beside in said("resnet18", state)
     wide = resnet18 | {"conv1.weight": torch.zeros(64, 3, 7, 7)}
     assert said("resnet18", wide) == "does not fit resnet18: conv1.weight is 64 x 3 x 7 x 7 there, 64 x 3 x 3 x 3 here"
     deeper = resnet18 | {"layer1.2.conv1.weight": torch.zeros(64, 64, 3, 3)}
     assert (
         said("resnet18", deeper)
-        == "does not fit resnet18, which has no place for 1 of its tensors, the first is layer1.2.conv1.weight"
+        == "does not fit resnet18, which has no place for 1 of its tensors, the first is layer1.2.conv1.weight; found layer1.2.conv1.weight "
+        "64 x 64 x 3 x 3; expected layer1.1.bn2.running_mean 64, layer1.1.bn2.running_var 64, layer1.1.bn2.num_batches_tracked one number"
     )
     assert "layer1.bn2.bias holds values that are NaN" in said(
         "resnet8", state | {"layer1.bn2.bias": torch.full((32,), torch.nan)}
@@ -222,4 +215,4 @@ def test_a_hub_that_has_none_or_cannot_be_reached_is_one_line(monkeypatch):
         UserError,
         match=r"weights of timm:resnet10t cannot be fetched \(no route to host\); without internet give a file",
     ):
-        _hub_weights("timm:resnet10t")
+        _hub_weights("timm:resnet10t", head=False)
