@@ -216,7 +216,7 @@ class Trained(nn.Module):
 def test_unsafe_missing_and_other_networks_are_one_line(tmp_path, typed, out, finished):
     said = refused(typed, out, stored(tmp_path / "w.pt", {"model": Trained()}), "resnet18", *GIVEN)
     assert "Trained, which is not opened" in said and "save the tensors without it" in said
-    assert "no weights at" in refused(typed, out, tmp_path / "gone.pt", "resnet18", *GIVEN)
+    assert "gone.pt: no such file" in refused(typed, out, tmp_path / "gone.pt", "resnet18", *GIVEN)
     net = timm.create_model("convnext_atto", num_classes=5)
     said = refused(
         typed, out, stored(tmp_path / "w.pt", net.state_dict()), "timm:convnext_atto", *GIVEN, "--image-size", "64"
