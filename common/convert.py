@@ -83,30 +83,25 @@ def parser() -> argparse.ArgumentParser:
 # --- what is said ----------------------------------------------------------------------------------------------------------------------
 
 
-def set_and_classes(words: list[str], given_id: str, root: Path) -> tuple[str, tuple[str, ...]]:
-    """The in-distribution set ("" = not named) and its classes, of --classes and --id. Raises UserError that says what is missing."""
+def said_by(given: dict[str, Any]) -> Said:
+    """The flags by name, checked. Raises UserError that names the one that cannot be."""
+    words, root = list(given["classes"]), given["data"]
     named = words[0] if len(words) == 1 else ""
     is_set = bool(named) and (named.partition(":")[0] in (*SPECS, "folder") or named.startswith("shapes"))
-    id_set = canonical(given_id or (named if is_set else ""))
+    id_set = canonical(given["id"] or (named if is_set else ""))
     if id_set and not id_set.startswith("shapes") and spec_of(id_set).role not in ("id", "id or ood"):
         raise UserError(f"--id {id_set} has no classes to be in-distribution")
     classes = classes_of(canonical(named), root) if is_set else names_in(words)
     if words and not id_set:
         raise UserError("--id SET must name the in-distribution set, for --classes gives names alone")
-    return id_set, classes
-
-
-def stats_given(mean: list[float] | None, std: list[float] | None) -> Stats | None:
-    if (mean is None) != (std is None):
+    if (given["mean"] is None) != (given["std"] is None):
         raise UserError("--mean and --std go together: give both, or neither")
-    if std and min(std) <= 0:
-        raise UserError(f"--std must be above 0, got {min(std):g}")
-    return (tuple(mean), tuple(std)) if mean and std else None
-
-
-def check_method(method: str) -> None:
-    if wants := formula(method) or ("" if is_text(method) and method.strip() else "text"):
-        raise UserError(f"--method must be {wants}, got {method!r}")
+    if given["std"] and min(given["std"]) <= 0:
+        raise UserError(f"--std must be above 0, got {min(given['std']):g}")
+    if wants := formula(given["method"]) or ("" if is_text(given["method"]) and given["method"].strip() else "text"):
+        raise UserError(f"--method must be {wants}, got {given['method']!r}")
+    stats = (tuple(given["mean"]), tuple(given["std"])) if given["mean"] else None
+    return Said(given["backbone"], classes, id_set, stats, given["image_size"], given["key"], given["head"])
 
 
 def classes_of(name: str, root: Path) -> tuple[str, ...]:
@@ -223,10 +218,7 @@ def main() -> None:
     arguments = parser().parse_args()
     file, path = arguments.file, arguments.out / "checkpoint.pt"
     with step_of(arguments, [path], [] if file == "hub" else [Path(file)], run=arguments.out) as step:
-        check_method(arguments.method)
-        id_set, classes = set_and_classes(list(arguments.classes), arguments.id, arguments.data)
-        stats, size = stats_given(arguments.mean, arguments.std), arguments.image_size
-        said = Said(arguments.backbone, classes, id_set, stats, size, arguments.key, arguments.head)
+        said = said_by(vars(arguments))
         source = "hub" if file == "hub" else Path(file).name
         digest = "" if file == "hub" or not Path(file).is_file() else sha256(Path(file))
         words = {"source": source, "file": digest, "method": arguments.method, "seed": arguments.seed} | asdict(said)

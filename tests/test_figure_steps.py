@@ -51,7 +51,11 @@ def rows(path: Path, auroc: float = 0.75, **columns) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="1")
         writer.writeheader()
-        writer.writerow(given | {"id_set": "shapes", "ood_set": "shapes-noise", "backbone": "resnet8", "benchmark": "True"} | columns)
+        writer.writerow(
+            given
+            | {"id_set": "shapes", "ood_set": "shapes-noise", "backbone": "resnet8", "benchmark": "True"}
+            | columns
+        )
 
 
 def pair(seed: int = 0) -> None:

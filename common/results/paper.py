@@ -225,7 +225,10 @@ def trained_as(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         if row["recipe"].startswith("{"):
             recipe = json.loads(row["recipe"])
-            long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
+            if "converted_from" in recipe:
+                long = f"converted from {recipe['converted_from']}"
+            else:
+                long = f"{recipe['steps']} steps" if recipe.get("steps") else f"{recipe['epochs']} epochs"
             found.setdefault(method_of(row), []).append(f"{row['backbone']} {long}")
     return (
         "ours: " + "; ".join(f"{method} {', '.join(dict.fromkeys(said))}" for method, said in found.items())
