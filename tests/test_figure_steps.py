@@ -47,7 +47,15 @@ def network(path: Path, seed: int = 0, classes: int = 8, **facts) -> None:
 
 def rows(path: Path, auroc: float = 0.75, **columns) -> None:
     path.parent.mkdir(exist_ok=True)
-    given = {"seed": 0, "protocol": "own", "scorer": "energy", "auroc": auroc, "fpr95": 0.5, "id_accuracy": 0.9}
+    given = {
+        "seed": 0,
+        "benchmark": False,
+        "protocol": "own",
+        "scorer": "energy",
+        "auroc": auroc,
+        "fpr95": 0.5,
+        "id_accuracy": 0.9,
+    }
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="1")
         writer.writeheader()

@@ -82,7 +82,7 @@ def put(inner: nn.Module, content: Any, name: str, whose: str) -> Fit:
         )
     whose += f" ({key})" if key else ""
     _check_names(theirs, ours, name, whose)
-    for n in ours.keys() & theirs.keys():
+    for n in (n for n in ours if n in theirs):
         _check(theirs[n], ours[n], f"{whose} does not fit {name}: {n}")
     inner.load_state_dict({n: theirs[n] for n in ours if n in theirs}, strict=False)
     fitting = {new: old for new, old in names.items() if new in ours}

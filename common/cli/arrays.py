@@ -1,6 +1,7 @@
 """Arrays in files, checked while they are read: a .npz is a zip of .npy members, and numpy checks little of either."""
 
 import math
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from common.cli.errors import UserError
 
 BLOCK = 1 << 20
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+CONTROL = re.compile("[\x00-\x1f\x7f]")  # in no name of ours; a space that does not break is
 
 
 def read_npz(path: Path, what: str = "an .npz of plain arrays") -> dict[str, np.ndarray]:
@@ -22,7 +25,7 @@ def read_npz(path: Path, what: str = "an .npz of plain arrays") -> dict[str, np.
     try:
         with zipfile.ZipFile(path) as archive:
             names = [member.filename for member in archive.infolist()]
-            if odd := [name for name in names if not name.isprintable()]:
+            if odd := [name for name in names if CONTROL.search(name)]:
                 raise UserError(f"{path}: the name of a member is damaged: {ascii(odd[0])[:80]}")
             if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
                 raise UserError(f"{path} holds {twice[0]} {names.count(twice[0])} times; expected one array a name")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from common.cli.arrays import CONTROL
 from common.cli.errors import UserError, unknown
 from common.data import formats, imagenet
 from common.data.formats import Raw
@@ -159,8 +160,9 @@ def parse(name: str) -> tuple[str, dict[str, str]]:
     if base == "folder":
         if not rest:
             raise UserError("folder: needs a path, as in folder:my/images")
-        if not is_text(rest):
-            raise UserError(f"the path of a set must be Unicode text, for it names rows of results; got {rest!r}")
+        if not is_text(rest) or CONTROL.search(rest):
+            said = "Unicode text in one line, for it names rows of results"
+            raise UserError(f"the path of a set must be {said}; got {rest!r}")
         return base, {"path": str(Path(rest))}
     pairs = [part.partition("=") for part in rest.split(",") if part]
     if not all(key and sign and value for key, sign, value in pairs):

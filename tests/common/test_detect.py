@@ -92,7 +92,7 @@ def test_a_detector_is_made_once_and_anew_when_its_images_change(place, typed):
 def test_what_is_missing_or_wrong_is_one_line(place, typed, finished):
     refused = {
         "--id is required for timm:resnet10t": ("fit", "timm:resnet10t@mine.pth", "--out", "d.ood"),
-        "fc.bias is 3 there, 4 here": (
+        "fc.weight is 3 x 512 there, 4 x 512 here": (
             "fit",
             "timm:resnet10t@mine.pth",
             "--id",

@@ -138,3 +138,8 @@ def test_a_header_that_lies_is_named(tmp_path, shape, descr, said):
 def test_pickled_objects_are_not_opened(tmp_path):
     with pytest.raises(UserError, match="member a.npy is damaged: it holds Python objects; expected numbers or text"):
         read_npz(written(tmp_path / "a.npz", a=np.array([print], dtype=object)))
+
+
+def test_a_name_with_a_space_that_does_not_break_is_one_of_ours(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"msp/folder:a\u00a0b": np.arange(3)})
+    assert list(read_npz(tmp_path / "a.npz")) == ["msp/folder:a\u00a0b"]

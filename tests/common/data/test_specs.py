@@ -106,6 +106,9 @@ def test_an_option_given_twice_and_a_path_that_is_no_text_are_refused():
         parse("svhn:n=10,N=20")
     with pytest.raises(UserError, match="^the path of a set must be Unicode text"):
         parse("folder:a/\udce9")
+    with pytest.raises(UserError, match=r"in one line, for it names rows of results; got 'a/\\nb'"):
+        parse("folder:a/\nb")
+    assert parse("folder:a/\u00a0b") == ("folder", {"path": "a/\u00a0b"})
 
 
 def test_the_id_folder_is_found_out_under_any_spelling(tmp_path, monkeypatch, capsys):
