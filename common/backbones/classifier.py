@@ -38,7 +38,21 @@ class Normalise(nn.Module):
         return (images - self.mean) / self.std
 
 
-class Classifier(nn.Module):
+class Headed(nn.Module):
+    """A network that ends in a linear layer, `head`."""
+
+    head: nn.Linear
+
+    @property
+    def classes(self) -> int:
+        return self.head.out_features
+
+    @property
+    def channels(self) -> int:
+        return self.head.in_features
+
+
+class Classifier(Headed):
     """Normalise, body, mean over locations, head."""
 
     def __init__(
@@ -52,14 +66,6 @@ class Classifier(nn.Module):
         self.bf16 = False  # run the body in bfloat16 (autocast); head, norms and losses stay in float32
         self.output_stride: int | None = None  # pixels per location, where it is not the network's own
         self._blocks = blocks
-
-    @property
-    def classes(self) -> int:
-        return self.head.out_features
-
-    @property
-    def channels(self) -> int:
-        return self.head.in_features
 
     def blocks(self) -> list[nn.Module]:
         """Every residual block, from the input on (FeatureNorm and MaSF read their outputs)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.errors import UserError
+from common.cli.files import no_plain_file
 
 BLOCK = 1 << 20
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -40,10 +41,8 @@ def read_npz(path: Path, what: str = "an .npz of plain arrays") -> dict[str, np.
 
 def refuse_other_forms(path: Path, what: str) -> None:
     """Raise UserError for what is no zip to begin with: nothing there, a folder, an empty file, a lone .npy, anything else."""
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; expected {what}")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is a device, a pipe or a socket; expected {what}")
+    if other := no_plain_file(path):
+        raise UserError(f"{path} is {other}; expected {what}")
     try:
         with open(path, "rb") as file:
             begin = file.read(6)

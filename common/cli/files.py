@@ -18,6 +18,13 @@ PART = re.compile(r"\.(.+)\.\d+\.part")
 _swept: set[tuple[int, Path]] = set()  # (process, folder)
 
 
+def no_plain_file(path: Path) -> str:
+    """What stands there, if it is no plain file; empty for one, and where nothing is."""
+    return (
+        "a folder" if path.is_dir() else "a device, a pipe or a socket" if path.exists() and not path.is_file() else ""
+    )
+
+
 def part_of(path: Path) -> Path:
     """What this process writes before it is renamed to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -12,6 +12,7 @@ import torch
 
 from common.cli.arrays import in_short
 from common.cli.errors import UserError
+from common.cli.files import no_plain_file
 
 # What training scripts keep beside weights, and making one runs nobody's code: their flags, and numbers of numpy
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -35,10 +36,8 @@ def read_tensors(path: Path, what: str, *, mmap: bool = False) -> Any:
     Raises UserError where nothing is there or it cannot be read, and Damaged for a folder, an empty file, one that is cut or foreign, and
     one that holds objects of a class that is not known here: it is named and not opened.
     """
-    if path.is_dir():
-        raise Damaged(f"{path} is a folder; expected {what}")
-    if path.exists() and not path.is_file():
-        raise Damaged(f"{path} is a device, a pipe or a socket; expected {what}")
+    if other := no_plain_file(path):
+        raise Damaged(f"{path} is {other}; expected {what}")
     try:
         with open(path, "rb") as file:
             begin = file.read(1)

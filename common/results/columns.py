@@ -85,12 +85,7 @@ COLUMNS = {
 }  # fmt: skip
 OPTIONAL = {name: Column(MEASUREMENT, share) for name in INTERVALS}  # in files of which one row has them
 RECIPES = ("recipe", "upstream")  # JSON
-OF_OOD_SET = (
-    "ood_set",
-    "n_ood",
-    "ood_data_sha256",
-    "benchmark",
-)  # the identity of a table's column; the rest is a line's
+OF_OOD_SET = ("ood_set", "n_ood", "ood_data_sha256", "benchmark")  # the identity of a table's column
 OF_NETWORK = (
     "method",
     "id_set",
@@ -99,7 +94,7 @@ OF_NETWORK = (
     "recipe",
     "upstream",
     "limit",
-)  # what a network was trained as
+)  # what one was trained as
 Identity = dict[tuple[str, str], Any]
 
 

@@ -15,12 +15,12 @@ from common.results.lines import Column, Line, lines_of
 from common.results.rows import read_rows
 from common.results.tables import METRICS, Printable, of_seeds
 
-CONTROLS = ("control", "vanilla")  # what a method is held against, the first that has its score on its images
+# What a method is held against, by how its name begins (the first that fits): the first of these that has its score on its images.
+CONTROLS = (("DFB control", ()), ("DFB", ("DFB control, S_h alone", "vanilla")), ("", ("control", "vanilla")))
 # What a control shares with what is held against it, beside the score: images, how they pass, the network's make.
 SHARED = ("n_id", "id_data_sha256", "protocol", "precision", "backbone", "convention")
-DENSE = "DFB", ("DFB control, S_h alone", "vanilla")  # methods that are so called have controls of their own
 SAME_NETWORK = "DFB, S_h alone"  # what a joint score adds to, on the same network
-NOT_HELD = (*CONTROLS, "pre-trained")
+NOT_HELD = ("control", "vanilla", "pre-trained")
 REDRAWN: dict[str, Metric] = {"fpr95": fpr_at_tpr, "auroc": auroc}
 Raw = dict[
     tuple, tuple[np.ndarray, np.ndarray]
@@ -97,9 +97,7 @@ def control_of(line: Line, lines: Sequence[Line]) -> Line | None:
     """The line that a method is held against, of several (epochs 10, epochs 20) the one whose recipe is nearest; None for controls, and where there is
     none on the same images with the same score."""
     method = line.any["method"]
-    if method in NOT_HELD or method.startswith(f"{DENSE[0]} control"):
-        return None
-    names = DENSE[1] if method.startswith(DENSE[0]) else CONTROLS
+    names = () if method in NOT_HELD else next(of for begin, of in CONTROLS if method.startswith(begin))
     return next((found for name in names if (found := _nearest(name, line, lines))), None)
 
 

@@ -22,7 +22,7 @@ from common.results.lines import lines_of, set_title
 from common.results.rows import method_of, read_rows
 from common.results.stale import stale
 from common.results.style import CYCLE, STYLES, plt
-from common.results.tables import Marks, Printable, average_cell, seeds_mean, with_mark
+from common.results.tables import Marks, Printable, average_cell, interval, seeds_mean, with_mark
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 from common.training.log import read_log
@@ -90,9 +90,7 @@ def shown(row: dict[str, str]) -> list[str]:
 def _text(row: dict[str, str], key: str, name: str) -> str:
     if not name.endswith("%"):
         return set_title(row[key]) if key == "ood_set" else row[key]
-    low, high = (row.get(f"{key}_{end}") for end in ("low", "high"))
-    interval = f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if low and high else ""
-    return f"{100 * float(row[key]):.2f}{interval}"
+    return f"{100 * float(row[key]):.2f}{interval(row, key)}"
 
 
 def curves(folders: Sequence[Path], names: Sequence[str]) -> bytes | None:

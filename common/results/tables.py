@@ -40,12 +40,15 @@ def cell(line: Line, column: Column, metrics: Sequence[str]) -> str:
     rows = list(line.cells.get(column, {}).values())
     if not rows:
         return "-"
-    texts = []
-    for metric in metrics:
-        low, high = (rows[0].get(f"{metric}_{end}") for end in ("low", "high"))
-        interval = f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if len(rows) == 1 and low and high else ""
-        texts.append(said([float(row[metric]) for row in rows]) + interval)
+    ends = [interval(rows[0], metric) if len(rows) == 1 else "" for metric in metrics]
+    texts = [said([float(row[metric]) for row in rows]) + end for metric, end in zip(metrics, ends)]
     return " / ".join(texts) + of_seeds(len(rows))
+
+
+def interval(row: dict[str, Any], metric: str) -> str:
+    """The 95 % interval of a row's number in percent, "" where evaluation drew none."""
+    low, high = (row.get(f"{metric}_{end}") for end in ("low", "high"))
+    return f" [{100 * float(low):.2f}, {100 * float(high):.2f}]" if low and high else ""
 
 
 def average_cell(line: Line, columns: Sequence[Column], metrics: Sequence[str]) -> str:

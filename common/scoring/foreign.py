@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.backbones.blocks import timm_blocks
-from common.backbones.classifier import Normalise, Stats
+from common.backbones.classifier import Headed, Normalise, Stats
 from common.cli.arrays import in_short
 from common.cli.errors import UserError
 from common.scoring.head import AFTER, alike, find, linear, pooled, tensors
@@ -22,7 +22,7 @@ from common.training.seeds import generator
 WITH_MAPS = ("ResNet", "ResNetV2", "DenseNet", "RegNet", "EfficientNet", "MobileNetV3", "VGG", "ConvNeXt")
 
 
-class Foreign(nn.Module):
+class Foreign(Headed):
     """A network made elsewhere, with what `common.scoring.features` asks of one. It holds a copy: what becomes of the original changes nothing.
 
     `classes`: how many outputs it must have; `weights`: put in place of its own. Threads may pass images at once. Raises UserError that says why a network cannot be read.
@@ -53,14 +53,6 @@ class Foreign(nn.Module):
         self.head = linear(layer)
         self._seen = threading.local()
         layer.register_forward_pre_hook(self._see, with_kwargs=True)
-
-    @property
-    def classes(self) -> int:
-        return self.head.out_features
-
-    @property
-    def channels(self) -> int:
-        return self.head.in_features
 
     @property
     def tolerance(self) -> float:
