@@ -164,7 +164,7 @@ def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
 
 def row_wise(
     function: Callable[..., np.ndarray], *arrays: np.ndarray, width: int = 0
-) -> Float[np.ndarray, "images *columns"]:
+) -> Float[np.ndarray, "images ..."]:
     """function(a block of rows of each array, as float64) joined over blocks: memory does not grow with images. `width`: widest row inside."""
     widest = max(width, *(array.shape[1] for array in arrays))
     parts = blocks(len(arrays[0]), 8 * widest)
