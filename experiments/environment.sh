@@ -9,10 +9,24 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 extras="${extras:-}"
 
+# The first Python here that is new enough (pyproject.toml): $PYTHON alone, if given.
+find_python() {
+  local name
+  for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do
+    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' 2>/dev/null; then echo "$name" && return; fi
+  done
+  name=$("${PYTHON:-python3}" -V 2>&1 | head -1 || true)
+  echo "error: expected Python 3.11.4 or newer, found ${name:-none}; give one with PYTHON=/path/to/python3" >&2
+  return 2
+}
+
 if [ "${OOD_INSTALL:-1}" != 0 ]; then
   pins=()
   if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
-    [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+    if [ ! -x .venv/bin/python ]; then
+      python=$(find_python)
+      "$python" -m venv .venv
+    fi
     # shellcheck disable=SC1091
     . .venv/bin/activate
     pins=(-c constraints.txt)

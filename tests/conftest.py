@@ -1,5 +1,6 @@
 """What tests of commands share."""
 
+import signal
 import sys
 from typing import NamedTuple
 
@@ -10,6 +11,13 @@ from common.backbones import build
 from common.checkpoint import save
 from common.cli.errors import command
 from common.data import shapes
+
+
+def pytest_configure() -> None:
+    """A shell ignores the terminal's signals for what it starts in the background, and nohup hang-ups: tests of signals hear them all the same."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 class Said(NamedTuple):

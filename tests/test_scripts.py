@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,16 @@ def test_workers_over_the_printed_lines_in_reverse_do_each_once(table, tmp_path)
     ]
     assert [worker.wait(60) for worker in workers] == [0] * 8
     assert sorted(worked(tmp_path)) == list("abcd") and (tmp_path / "a folder/d.md").read_text() == "xx"
+
+
+def test_a_python_that_is_too_old_is_named_and_nothing_is_made(tmp_path):
+    (tmp_path / "experiments").mkdir()
+    shutil.copy(ROOT / "experiments/environment.sh", tmp_path / "experiments")
+    (tmp_path / "experiments/x.sh").write_text('. "$(dirname "$0")/environment.sh"\n')
+    old = tmp_path / "old"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.11.2 || exit 1\n')
+    old.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(old)}
+    done = subprocess.run(["bash", "experiments/x.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = "error: expected Python 3.11.4 or newer, found Python 3.11.2; give one with PYTHON=/path/to/python3\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said) and not (tmp_path / ".venv").exists()
