@@ -47,9 +47,7 @@ fi
 made=() steps=0 other=""
 run() {
   local word last="" out="" known words=() typed="${*:3}"
-  for word in "${@:3}"; do
-    if [ "$last" = --out ]; then out=$word; else words+=("$word"); fi && last=$word
-  done
+  for word in "${@:3}"; do if [ "$last" = --out ]; then out=$word; else words+=("$word"); fi && last=$word; done
   for known in ${made[@]+"${made[@]}"}; do
     for word in "${words[@]}"; do
       if [[ "$word/" == "${known%=*}"/* || "${known%=*}/" == "$word"/* ]]; then set -- "$@" --expect "$known" && break; fi
@@ -58,10 +56,10 @@ run() {
   [ -z "$out" ] || made+=("$out=$(line_key "${@:3}")")
   if [ -n "${DRY:-}" ]; then printf '%q ' "$@" && echo && return; fi
   total=${total:-$(DRY=1 bash "$script" ${script_words[@]+"${script_words[@]}"} | wc -l)}
-  [ -z "${beside:-}" ] || end_other
   echo "step $((steps += 1))/$((total)): $typed" >&2
-  if [ -n "${beside:-}" ]; then "$@" & other=$!; else "$@"; fi
+  ${beside:+aside} "$@"
 }
+aside() { end_other; "$@" & other=$!; }
 end_other() { local was=$other; other=""; [ -z "$was" ] || wait "$was"; } # its status is that of the command in the background
 leave() { # the script ends with status $1: not before the command in the background, which is stopped (it saves) where another has failed
   [ "$1" = 0 ] || [ -z "$other" ] || kill "$other" 2>/dev/null || true
