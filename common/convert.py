@@ -162,7 +162,7 @@ def converted(file: str, said: Said) -> tuple[Classifier, Said, list[str]]:
         raise UserError(f"--classes must name what the outputs of {file} are, or the set whose classes they are")
     made = spec(said.backbone)
     side_px = said.size_px or made.image_size
-    model = build(said.backbone, len(said.classes))
+    model = build(said.backbone, len(said.classes), image_size=side_px)
     fit = load_body(model, said.backbone, file, content, head=True)
     head, *tensors = head_of(fit, model, said.head)
     put_head(model, *tensors)

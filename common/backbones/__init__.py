@@ -17,6 +17,7 @@ from common.backbones.cifar import CifarResNet, DenseNetBC
 from common.backbones.classifier import HALF_STATS, IMAGENET_STATS, PUBLIC_CIFAR_STATS, Classifier, Stats
 from common.backbones.output_stride import set_output_stride
 from common.backbones.weights import BIT, load_weights, timm_network, torchvision_network
+from common.cli.arrays import in_short
 from common.cli.errors import UserError, unknown
 
 __all__ = ["BACKBONES", "Classifier", "Spec", "build", "spec"]
@@ -132,12 +133,17 @@ def build(
 
 
 def _check_map(model: Classifier, image_size: int) -> None:
-    training = model.training
-    with torch.no_grad():
-        shape = model.eval().feature_map(torch.zeros(1, 3, image_size, image_size)).shape
+    training, otherwise = model.training, "a network without a map is not trained here, but scored: docs/own_network.md"
+    try:
+        with torch.no_grad():
+            shape = model.eval().feature_map(torch.zeros(1, 3, image_size, image_size)).shape
+    except Exception as error:  # whatever a network raises
+        raise UserError(
+            f"{model.name} cannot pass images of {image_size} px ({in_short(error)}); {otherwise}"
+        ) from error
     model.train(training)
     if len(shape) != 4 or shape[1] != model.channels or min(shape[2:]) < 1:
         raise UserError(
             f"{model.name} gives features of shape {tuple(shape)} at {image_size} px; expected 1 x {model.channels} x rows x cols;"
-            " a network without a map is not trained here, but scored: docs/own_network.md"
+            f" {otherwise}"
         )

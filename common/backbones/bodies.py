@@ -109,10 +109,10 @@ class TimmBody(nn.Module):
 class Trunk(nn.Sequential):
     """Another's network up to its global pooling, under its own names of tensors. `relu`: what that network does between its parts and its pooling."""
 
-    def __init__(self, net: nn.Module, ends: tuple[str, ...] = ("avgpool", "classifier", "fc"), relu: bool = False):
+    def __init__(self, net: nn.Module, relu: bool):
         parts = {}
         for name, part in net.named_children():
-            if name in ends:
+            if name in ("avgpool", "classifier", "fc"):
                 break
             parts[name] = part
         super().__init__(OrderedDict(parts))

@@ -84,9 +84,18 @@ def put(inner: nn.Module, content: Any, name: str, whose: str) -> Fit:
     _check_names(theirs, ours, name, whose)
     for n in (n for n in ours if n in theirs):
         _check(theirs[n], ours[n], f"{whose} does not fit {name}: {n}")
-    inner.load_state_dict({n: theirs[n] for n in ours if n in theirs}, strict=False)
+    fill(inner, theirs)
     fitting = {new: old for new, old in names.items() if new in ours}
     return Fit(whose, fitting, {n: tensor for n, tensor in theirs.items() if n not in ours})
+
+
+@torch.no_grad()
+def fill(net: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copy the tensors that have the name of one of the network's. Not by load_state_dict, in which a part may look for more: torchvision's MNASNet
+    makes its stem anew where no version is said."""
+    for name, tensor in net.state_dict().items():
+        if name in weights:
+            tensor.copy_(weights[name])
 
 
 def _check_names(theirs: dict[str, Tensor], ours: dict[str, Tensor], name: str, whose: str) -> None:

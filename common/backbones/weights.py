@@ -75,7 +75,7 @@ def load_body(model: Classifier, name: str, weights: Path | str, content: Any = 
     been read. `head`: of a hub, fetch the head too. Raises UserError that says what does not fit."""
     inner = model.body.net if isinstance(model.body, TimmBody) else model.body
     if str(weights) == "hub":
-        return put(inner, _hub_weights(name, head), name, f"the hub's weights of {name}")
+        return put(inner, hub_network(name, head).state_dict(), name, f"the hub's weights of {name}")
     path = Path(weights)
     if path.suffix == ".npz" and path.exists():
         return _load_google(inner, path, name)
@@ -117,7 +117,11 @@ def read_weights(path: Path) -> Any:
     return content
 
 
-def _hub_weights(name: str, head: bool) -> dict[str, Tensor]:
+def hub_network(name: str, head: bool) -> nn.Module:
+    """The network with the weights that timm or torchvision fetch, its classifier too where `head` says so (torchvision's always has it).
+
+    Raises UserError where no hub has them, or it cannot be reached.
+    """
     arch = BIT if name == "bit-r50x1" else name.removeprefix("timm:")
     ours = name == "resnet50" or name.startswith("torchvision:")
     if not ours and arch == name:
@@ -125,12 +129,10 @@ def _hub_weights(name: str, head: bool) -> dict[str, Tensor]:
     try:
         if ours:
             version = "IMAGENET1K_V1" if name == "resnet50" else "DEFAULT"
-            return torchvision_network(name.removeprefix("torchvision:"), weights=version).state_dict()
-        return timm_network(arch, pretrained=True, **({"num_classes": None} if head else {})).state_dict()
+            return torchvision_network(name.removeprefix("torchvision:"), weights=version)
+        return timm_network(arch, pretrained=True, **({"num_classes": None} if head else {}))
     except UserError:
         raise
     except Exception as error:  # of half a dozen libraries, by what it is that fails
-        reason = in_short(error)
-        raise UserError(
-            f"weights of {name} cannot be fetched ({reason}); without internet give a file: --weights FILE"
-        ) from error
+        said = f"weights of {name} cannot be fetched ({in_short(error)}); without internet give a file of them"
+        raise UserError(said) from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common.backbones.blocks import timm_blocks
 from common.backbones.classifier import Headed, Normalise, Stats
+from common.backbones.fitting import fill
 from common.cli.arrays import in_short
 from common.cli.errors import UserError
 from common.scoring.head import AFTER, alike, find, linear, pooled, tensors
@@ -42,7 +43,7 @@ class Foreign(Headed):
         self.name = name
         self.net = _copied(net).eval().requires_grad_(False)
         if weights is not None:
-            fill(self.net, weights)
+            replace_weights(self.net, weights)
         self.normalise = Normalise(stats)
         place = next((p for p in self.net.parameters() if p.is_floating_point()), torch.empty(0))
         self.dtype = place.dtype
@@ -100,7 +101,7 @@ def noise(size_px: int) -> Float[Tensor, "images 3 height width"]:
     return torch.rand(2, 3, size_px, size_px, generator=generator(0, "probe"))
 
 
-def fill(net: nn.Module, weights: dict[str, Tensor]) -> None:
+def replace_weights(net: nn.Module, weights: dict[str, Tensor]) -> None:
     """Copy all its tensors. Raises UserError unless names, shapes and types are the network's."""
     ours = net.state_dict()
     for name in dict.fromkeys((*ours, *weights)):
@@ -110,7 +111,7 @@ def fill(net: nn.Module, weights: dict[str, Tensor]) -> None:
         )
         if there != here:
             raise UserError(f"{type(net).__name__} is another network: {name} is {there} in the file, {here} in it")
-    net.load_state_dict(weights)
+    fill(net, weights)
 
 
 def _copied(net: nn.Module) -> nn.Module:

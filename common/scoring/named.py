@@ -6,14 +6,13 @@ from typing import NamedTuple
 from torch import nn
 
 from common.backbones.classifier import IMAGENET_STATS, Stats
-from common.backbones.weights import load_whole
-from common.cli.arrays import in_short
+from common.backbones.weights import hub_network, load_whole, timm_network, torchvision_network
 from common.cli.errors import UserError
 from common.data.transforms import Transform
 
 LIBRARIES = ("timm", "torchvision")
 # torchvision's change their input by a switch that their weights do not hold
-SWITCHED = ("inception_v3", "googlenet")
+SWITCHED = ("torchvision:inception_v3", "torchvision:googlenet")
 
 
 class Named(NamedTuple):
@@ -35,7 +34,8 @@ def named_network(text: str, classes: int) -> Named:
     Raises UserError for a name that the library does not know, weights that do not fit or cannot be fetched.
     """
     name, _, file = text.partition("@")
-    net = rebuild(name, classes) if file else _from_hub(name)
+    _refuse_switched(name)
+    net = rebuild(name, classes) if file else hub_network(name, head=True)
     if file:
         load_whole(net, name, Path(file))
     return Named(net.eval(), name, *_preparation(name, net))
@@ -44,57 +44,14 @@ def named_network(text: str, classes: int) -> Named:
 def rebuild(name: str, classes: int) -> nn.Module:
     """The network of that name with weights that mean nothing yet."""
     library, _, arch = name.partition(":")
-    _check(library, arch)
-    try:
-        if library == "timm":
-            import timm
-
-            return timm.create_model(arch, num_classes=classes)
-        from torchvision import models
-
-        return models.get_model(arch, num_classes=classes)
-    except RuntimeError as error:
-        if "pretrained tag" not in str(error):
-            raise
-        raise UserError(f"unknown timm network {arch!r}: {in_short(error)}") from error
+    return (timm_network if library == "timm" else torchvision_network)(arch, num_classes=classes)
 
 
-def _check(library: str, arch: str) -> None:
-    if library == "timm":
-        import timm
-
-        if not timm.is_model(arch.split(".")[0]):
-            raise UserError(f"unknown timm network {arch!r}; `timm.list_models()` lists the known ones")
-        return
-    from torchvision import models
-
-    if arch not in models.list_models(module=models):
+def _refuse_switched(name: str) -> None:
+    if name in SWITCHED:
         raise UserError(
-            f"unknown torchvision network {arch!r}; `torchvision.models.list_models()` lists the known ones"
+            f"{name}: its switch transform_input is not in its weights; make it yourself and give it to Detector.from_module, or take timm's"
         )
-    if arch in SWITCHED:
-        raise UserError(
-            f"torchvision:{arch}: its switch transform_input is not in its weights; make it yourself and give it to"
-            " Detector.from_module, or take timm's"
-        )
-
-
-def _from_hub(name: str) -> nn.Module:
-    library, _, arch = name.partition(":")
-    _check(library, arch)
-    try:
-        if library == "timm":
-            import timm
-
-            return timm.create_model(arch, pretrained=True)
-        from torchvision import models
-
-        return models.get_model(arch, weights="DEFAULT")
-    except Exception as error:  # of half a dozen libraries, by what it is that fails
-        reason = in_short(error)
-        raise UserError(
-            f"weights of {name} cannot be fetched ({reason}); without internet give a file: {name}@FILE"
-        ) from error
 
 
 def _preparation(name: str, net: nn.Module) -> tuple[Stats, Transform]:

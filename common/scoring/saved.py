@@ -20,7 +20,8 @@ from common.cli.tensors import Damaged
 from common.scorers import SCORERS, Scorer
 from common.scorers.arrays import BASIC, Features
 from common.scoring.features import Network
-from common.scoring.foreign import Foreign, fill, noise
+from common.scoring.foreign import Foreign, noise, replace_weights
+from common.scoring.head import alike
 from common.scoring.named import rebuild
 
 FORMAT = "ood-backgrounds detector 1"
@@ -134,7 +135,7 @@ def network(path: Path | str, found: dict[str, Tensor], said: dict[str, Any], ne
     try:
         if origin["kind"] == "checkpoint":
             made = build(origin["name"], classes, output_stride=origin["output_stride"]).eval()
-            fill(made, weights)
+            replace_weights(made, weights)
         else:
             net = rebuild(origin["name"], classes) if origin["kind"] == "name" else net
             stats = tuple(map(tuple, origin["stats"]))
@@ -142,7 +143,7 @@ def network(path: Path | str, found: dict[str, Tensor], said: dict[str, Any], ne
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     there, here = found["probe"], _answer(made, size_px)
-    if there.shape != here.shape or not (there - here).abs().max() <= SAME * there.abs().max().clamp_min(1):
+    if there.shape != here.shape or not alike(here, there, SAME):
         raise UserError(f"{path}: the network does not answer as it did when it was saved; is it another architecture?")
     return made
 

@@ -99,6 +99,7 @@ def test_public_cifar_files_give_the_networks_own_logits(tmp_path, converted, wo
     ("torchvision:resnet18", lambda: models.resnet18(num_classes=5), 64),
     ("torchvision:mobilenet_v2", lambda: models.mobilenet_v2(num_classes=5), 64),
     ("torchvision:densenet121", lambda: models.densenet121(num_classes=5), 64),
+    ("torchvision:mnasnet0_5", lambda: models.mnasnet0_5(num_classes=5), 64),
     ("timm:resnet10t", lambda: timm.create_model("resnet10t", num_classes=5), 64),
     ("timm:regnetx_002", lambda: timm.create_model("regnetx_002", num_classes=5), 64),
 ])  # fmt: skip

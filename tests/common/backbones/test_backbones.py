@@ -116,3 +116,9 @@ def test_bf16_runs_the_body_only():
 def test_bad_input_is_named(arguments, said):
     with pytest.raises(UserError, match=said):
         build(*arguments)
+
+
+@pytest.mark.parametrize("name", ["torchvision:inception_v3", "timm:vit_tiny_patch16_224", "timm:mixer_s32_224"])
+def test_a_network_without_a_map_is_one_line(name):
+    with pytest.raises(UserError, match=f"{name} .*64 px.*not trained here"):
+        build(name, 10, image_size=64)

@@ -209,10 +209,10 @@ def test_a_hub_that_has_none_or_cannot_be_reached_is_one_line(monkeypatch):
         return nn.Sequential()
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    from common.backbones.weights import _hub_weights
+    from common.backbones.weights import hub_network
 
     with pytest.raises(
         UserError,
         match=r"weights of timm:resnet10t cannot be fetched \(no route to host\); without internet give a file",
     ):
-        _hub_weights("timm:resnet10t", head=False)
+        hub_network("timm:resnet10t", head=False)

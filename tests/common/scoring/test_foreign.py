@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from common.cli.errors import UserError
-from common.scoring.foreign import Foreign, fill
+from common.scoring.foreign import Foreign, replace_weights
 
 STATS = ((0.5,) * 3, (0.25,) * 3)
 SMALL = {"img_size": 32, "embed_dim": 48, "depth": 2, "num_heads": 2}
@@ -95,6 +95,6 @@ def test_threads_do_not_see_each_others_features():
 def test_weights_of_another_network_are_refused_by_tensor():
     weights = vgg().state_dict()
     with pytest.raises(UserError, match=r"9.bias is torch.float64 \(4,\) in the file, torch.float32 \(4,\) in it"):
-        fill(vgg(), weights | {"9.bias": weights["9.bias"].double()})
+        replace_weights(vgg(), weights | {"9.bias": weights["9.bias"].double()})
     with pytest.raises(UserError, match="other is torch.float32 .* in the file, nothing in it"):
-        fill(vgg(), weights | {"other": weights["9.bias"]})
+        replace_weights(vgg(), weights | {"other": weights["9.bias"]})
