@@ -71,7 +71,7 @@ def test_json_that_is_there_and_cannot_be_read_is_no_missing_file(tmp_path, monk
     def broken(self):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("common.cli.files.Path.read_text", broken)
+    monkeypatch.setattr("common.cli.files.read_plain", broken)
     with pytest.raises(OSError, match="Input/output error"):
         read_json(tmp_path / "x.json")
 
@@ -81,7 +81,8 @@ def test_json_comes_back_and_what_is_not_whole_reads_as_empty(tmp_path):
     assert read_json(tmp_path / "new/x.json") == {"b": [1], "a": None}
     (tmp_path / "cut.json").write_text('{"a": ')
     (tmp_path / "list.json").write_text("[1]")
-    for name in ("cut.json", "list.json", "none.json", "cut.json/none.json"):
+    (tmp_path / "deep.json").write_text('{"a": ' + "[" * 100_000)
+    for name in ("cut.json", "list.json", "deep.json", "none.json", "cut.json/none.json"):
         assert read_json(tmp_path / name) == {}
 
 
