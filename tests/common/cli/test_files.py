@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import resource
 
 import pytest
 import torch
@@ -24,15 +23,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(RuntimeError):
         write_atomically(path, fail)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.fixture
-def small_files():
-    """No file may become larger than 1 MB (`ulimit -f`), as on a disk that is full by then."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

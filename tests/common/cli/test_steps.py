@@ -189,7 +189,14 @@ def test_a_signal_says_what_was_not_finished_and_lets_go(fakes, number):
 
 @pytest.mark.parametrize(
     "stamp",
-    ["[]", "{}", '{"outputs": [], "made": {}}', "half a", '{"outputs": {}, "made": [1]}', '{"outputs": {}, "made": [{}]}'],
+    [
+        "[]",
+        "{}",
+        '{"outputs": [], "made": {}}',
+        "half a",
+        '{"outputs": {}, "made": [1]}',
+        '{"outputs": {}, "made": [{}]}',
+    ],
 )
 def test_a_damaged_stamp_is_none(fakes, stamp):
     fakes.run("--out", "a", "--run", "--value", "x")
