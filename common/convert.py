@@ -24,10 +24,10 @@ from common.cli.errors import UserError, command
 from common.cli.files import sha256
 from common.cli.flags import add_data_argument
 from common.cli.recipes import ranged
+from common.data import shapes
 from common.data.datasets import read
 from common.data.formats import listed
 from common.data.listing import is_text
-from common.data.shapes import CLASSES as SHAPES
 from common.data.specs import SPECS, canonical, spec_of
 from common.data.transforms import default_transform
 from common.results.columns import formula
@@ -89,7 +89,7 @@ def said_by(given: dict[str, Any]) -> Said:
     named = words[0] if len(words) == 1 else ""
     is_set = bool(named) and (named.partition(":")[0] in (*SPECS, "folder") or named.startswith("shapes"))
     id_set = canonical(given["id"] or (named if is_set else ""))
-    if id_set and not id_set.startswith("shapes") and spec_of(id_set).role not in ("id", "id or ood"):
+    if id_set and not has_classes(id_set):
         raise UserError(f"--id {id_set} has no classes to be in-distribution")
     classes = classes_of(canonical(named), root) if is_set else names_in(words)
     if words and not id_set:
@@ -104,10 +104,17 @@ def said_by(given: dict[str, Any]) -> Said:
     return Said(given["backbone"], classes, id_set, stats, given["image_size"], given["key"], given["head"])
 
 
+def has_classes(name: str) -> bool:
+    """Whether a set can be the in-distribution one. Raises UserError for one that nobody knows, options included."""
+    if name.startswith("shapes"):
+        return shapes.parse(name)[0] == "shapes"
+    return spec_of(name).role in ("id", "id or ood")
+
+
 def classes_of(name: str, root: Path) -> tuple[str, ...]:
     """The classes of a set, by its test split."""
     if name.startswith("shapes"):
-        return tuple(SHAPES)
+        return tuple(shapes.CLASSES)
     raw = read(name, "test", root)
     if raw.labels is None:
         raise UserError(f"--classes {name}: {raw.unlabelled or 'it has no labels'}; give the names")

@@ -20,7 +20,7 @@ from typing import Any
 from common.cli import flags
 from common.cli.commands import step_of
 from common.cli.errors import UserError, command
-from common.cli.files import sha256, write_atomically
+from common.cli.files import read_plain, sha256, write_atomically
 from common.cli.recipes import given, ranged
 from common.cli.steps import Step, add_step_arguments
 from common.data.decoding import read
@@ -125,7 +125,7 @@ def opened(wanted: Fit) -> Detector:
 
 def named_in(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_plain(path).decode().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no list of names, a line each ({error.reason})") from error
 

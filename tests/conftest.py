@@ -1,5 +1,6 @@
 """What tests of commands share."""
 
+import resource
 import signal
 import sys
 from typing import NamedTuple
@@ -40,6 +41,15 @@ def typed(monkeypatch, capsys):
         return Said(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def small_files():
+    """No file may become larger than 1 MB (`ulimit -f`), as on a disk that is full by then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -107,9 +108,9 @@ def kill(kills: int, seed: int, stop_after_s: float = 1e9) -> tuple[Counter, lis
         for name, each in (("photos/train", 4), ("photos/test", 3)):
             world.photographs(Path(place, "clean", name), each, seed=each)
         world.photographs(Path(place, "clean/ood"), 2, seed=2, classes=("x", "y"))
-        expected, seconds = undisturbed(processes.clone(Path(place, "clean"), Path(place, "undisturbed")))
+        expected, seconds = undisturbed(shutil.copytree(Path(place, "clean"), Path(place, "undisturbed")))
         while hits.total() < kills and time.monotonic() - started < stop_after_s:
-            folder = processes.clone(Path(place, "clean"), Path(place, f"round-{rounds}"))
+            folder = shutil.copytree(Path(place, "clean"), Path(place, f"round-{rounds}"))
             for name, words, places in STEPS:
                 most = min(kills - hits.total(), 1 + draw.randrange(4))
                 count, said = killed_until_done(draw, words, folder, seconds[name], most)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from robustness.flags import LINES
 
 TESTS = Path(__file__).parent
 
@@ -20,6 +21,16 @@ def test_no_fault_is_found(words):
         [sys.executable, TESTS / words[0], *words[1:]], cwd=TESTS.parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_command_is_tried():
+    texts = {
+        path: path.read_text() for room in ("common", "lbf", "dfb") for path in (TESTS.parent / room).rglob("*.py")
+    }
+    there = {path for path, text in texts.items() if text.endswith('if __name__ == "__main__":\n    command(main)\n')}
+    alone = {path for path, text in texts.items() if "command(main, alone=True)" in text}
+    tried = {TESTS.parent / (line.split()[0].replace(".", "/") + ".py") for line in LINES}
+    assert tried == there | alone
 
 
 def test_a_fault_would_be_found(tmp_path):

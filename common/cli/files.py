@@ -118,19 +118,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Empty where there is no such file, or not one in whole. Raises OSError where it is there and cannot be read."""
     try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        found = json.loads(read_plain(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def read_plain(path: Path) -> bytes:
     """A file's bytes. Raises OSError for a pipe, a device or a socket too, which might never end."""
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise OSError(errno.EINVAL, "a folder, a device, a pipe or a socket, expected a file", str(path))
-        return opened.read()
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "a device, a pipe or a socket, expected a file", str(path))
+        return file.read()
 
 
 def sha256(path: Path) -> str:

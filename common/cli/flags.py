@@ -59,19 +59,12 @@ class RunOptions:
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of RunOptions."""
     out = "folder of the run: recipe.json, log.jsonl, checkpoint.pt"
-    parser.add_argument("--out", type=_folder, required=True, metavar="DIR", help=out)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=out)
     add_fields(parser, RunOptions)
     add_corrupt_argument(parser)
     add_data_argument(parser)
     add_device_argument(parser)
     add_step_arguments(parser)
-
-
-def _folder(word: str) -> Path:
-    """Path("") would be the current folder: what a script's variable that was never set must not mean."""
-    if not word:
-        raise argparse.ArgumentTypeError("must be a folder, got ''")
-    return Path(word)
 
 
 def run_options(arguments: argparse.Namespace) -> RunOptions:

@@ -15,6 +15,7 @@ from typing import Any
 from common.cli.files import read_json, sha256
 
 Stamp = dict[str, Any]
+MAKER = {"identity": str, "words": dict, "lines": list, "inputs": dict, "said": str}
 
 
 def stamp_path(output: Path) -> Path:
@@ -24,7 +25,12 @@ def stamp_path(output: Path) -> Path:
 def read_stamp(stamp: Path) -> Stamp:
     """{} where there is none, or none that is whole."""
     found = read_json(stamp)
-    return found if isinstance(found.get("outputs"), dict) and isinstance(found.get("made"), list) else {}
+    is_whole = isinstance(found.get("outputs"), dict) and isinstance(found.get("made"), list)
+    return found if is_whole and all(map(_is_maker, found["made"])) else {}
+
+
+def _is_maker(said: Any) -> bool:
+    return isinstance(said, dict) and all(isinstance(said.get(name), kind) for name, kind in MAKER.items())
 
 
 def relative(paths, folder: Path) -> dict[str, Path]:
@@ -39,7 +45,7 @@ def holds(noted: dict[str, str | None], folder: Path) -> bool:
     """Whether every file noted is there with the content noted."""
     try:
         return bool(noted) and all(sha256(folder / name) == digest for name, digest in noted.items())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):  # the last: no name of a file
         return False
 
 

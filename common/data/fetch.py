@@ -1,5 +1,6 @@
 """Download and unpack: resumed, checked, atomic, and nothing written outside the set's own folder."""
 
+import errno
 import hashlib
 import http.client
 import lzma
@@ -18,7 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tqdm import tqdm
 
 from common.cli.errors import UserError
-from common.cli.files import read_json, write_json
+from common.cli.files import naming, read_json, write_json
 from common.data.listing import is_image
 from common.data.specs import Spec
 from common.data.tars import Strict, check_end
@@ -42,6 +43,7 @@ DAMAGED = (
     RuntimeError,
     ValueError,
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, whatever was being written
 
 
 def fetch(spec: Spec, root: Path) -> dict[str, str]:
@@ -141,6 +143,8 @@ def _transfer(url: str, part: Path, is_checked: bool) -> None:
             raise UserError(f"{said}; the part was taken away, fetch again") from None
         return
     except (http.client.HTTPException, OSError) as error:  # URLError is an OSError
+        if getattr(error, "filename", None):  # of our own files
+            raise
         raise UserError(f"{url} cannot be read ({getattr(error, 'reason', error)})") from None
     if left is not None and got < left:
         raise UserError(
@@ -158,7 +162,9 @@ def _copy(answer: http.client.HTTPResponse, url: str, part: Path, start: int, le
     ):
         file.seek(start)
         while block := answer.read1(CHUNK):
-            file.write(block)
+            with naming(part):
+                file.write(block)
+                file.flush()
             got += len(block)
             bar.update(len(block))
             if start + got > limit_bytes(file_name(url)):
@@ -253,6 +259,8 @@ def unpack(archive: Path, place: Path, needs_image: bool = True) -> None:
     except UserError:
         raise
     except DAMAGED as error:
+        if getattr(error, "errno", None) in FULL:
+            raise OSError(error.errno, error.strerror, str(place)) from error
         why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive} does not unpack ({why}); delete it and fetch again") from None
     finally:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.errors import UserError
+from common.cli.files import read_json
 from common.data.listing import SHRUNK, Items, class_names, extensions, is_tar, look
 from common.data.notes import note
 from common.data.packed import check_images, read_arrays
@@ -220,8 +220,12 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shrunk_facts(path: Path) -> dict:
-    """What `python -m common.data shrink` noted in this folder or the one above, for the provenance of results."""
-    for place in (path, path.parent):
-        if (place / SHRUNK).is_file():
-            return {"shrunk": json.loads((place / SHRUNK).read_text())}
+    """What `python -m common.data shrink` noted in this folder or the one above, for the provenance of results. Raises UserError where that is damaged."""
+    for place in (path / SHRUNK, path.parent / SHRUNK):
+        if place.is_file():
+            if not (noted := read_json(place)):
+                raise UserError(
+                    f"{place} is damaged: it says no longer how these smaller images were made; make the copy again, elsewhere"
+                )
+            return {"shrunk": noted}
     return {}

@@ -39,10 +39,9 @@ def shrink(
         raise UserError(f"the copy needs a folder of its own, got {to} for both")
     note = {"short_side": short_side, "jpeg_quality": quality, "filter": "bilinear, antialiased"}
     path = target / SHRUNK
-    if path.exists() and read_json(path) != note:
-        raise UserError(
-            f"{target} holds a copy made with {path.read_text().strip()}; take another folder, or delete it"
-        )
+    if path.exists() and (noted := read_json(path)) != note:
+        said = f"a copy made with {noted}" if noted else f"a damaged {SHRUNK}"
+        raise UserError(f"{target} holds {said}; take another folder, or delete it")
     target.mkdir(parents=True, exist_ok=True)
     write_json(path, note)  # first: a part of a copy must not pass for the original
     wanted = set(class_list(spec.name)) if spec.name in LISTS else None  # of all of ImageNet only the list's classes

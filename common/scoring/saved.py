@@ -57,6 +57,8 @@ def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"no detector at {path}")
     if os.path.isdir(path):
         raise Damaged(f"{path} is a folder; expected {WHAT}")
+    if not os.path.isfile(path):
+        raise Damaged(f"{path} is a device, a pipe or a socket; expected {WHAT}")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

@@ -28,7 +28,7 @@ from common.training.batches import Batches
 from common.training.distributed import average, is_main, rank, synchronise_batch_norm, wait, world
 from common.training.log import Log, append_log
 from common.training.objective import Batch, Clock, Objective
-from common.training.recipe import TrainRecipe, learning_rate_factor
+from common.training.recipe import TrainRecipe
 from common.training.seeds import derive, generator, threads_of
 
 
@@ -175,7 +175,7 @@ class Run:
         self.step += 1
 
     def factor(self, step: int) -> float:
-        return learning_rate_factor(self.recipe, step, self.steps, self.batches.per_epoch)
+        return self.recipe.factor(step, self.steps, self.batches.per_epoch)
 
     def clock(self, epoch: int) -> Clock:
         draw = generator(self.seed, "objective", self.step, self.device)

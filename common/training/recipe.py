@@ -64,7 +64,7 @@ class TrainRecipe:
             crop=self.crop, crop_padding=self.crop_padding, area_low=self.area_low, flip=self.flip, jitter=self.jitter
         )
 
-    def factor(self, step: int, steps: int, per_epoch: int) -> float:
+    def factor(self, step: int, steps: int, per_epoch: int = 1) -> float:
         """What the base rate is multiplied by at `step` (from 0) of `steps`, `per_epoch` of them an epoch."""
         if step < self.warmup_steps:
             return step / self.warmup_steps
@@ -99,7 +99,7 @@ class BaselineRecipe(TrainRecipe):
     def augmentation(self) -> Augmentation:
         return replace(super().augmentation, grey_probability=self.grey)
 
-    def factor(self, step: int, steps: int, per_epoch: int) -> float:
+    def factor(self, step: int, steps: int, per_epoch: int = 1) -> float:
         """As before, but that the cosine ends at lr_end, and that warm-up in epochs rises to where the schedule stands at its end."""
         warm = self.warmup_epochs * per_epoch
         if step < warm:
@@ -111,8 +111,3 @@ class BaselineRecipe(TrainRecipe):
             step, steps = step // per_epoch, math.ceil(steps / per_epoch)
         last = self.lr_end / self.lr
         return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def learning_rate_factor(recipe: TrainRecipe, step: int, steps: int, per_epoch: int = 1) -> float:
-    """What the base rate is multiplied by at `step` (from 0) of `steps`."""
-    return recipe.factor(step, steps, per_epoch)

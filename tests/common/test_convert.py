@@ -202,6 +202,8 @@ def test_what_does_not_fit_is_one_line_with_names_and_shapes(tmp_path, typed, ou
     (("--classes", "cifar", "--id", "cifar10"), "--classes cifar is no set and no file"),
     (("--classes", *NAMES, "--id", "cifar11"), "unknown data set 'cifar11'"),
     (("--classes", *NAMES, "--id", "isun"), "--id isun has no classes"),
+    (("--classes", *NAMES, "--id", "shapes-noise"), "--id shapes-noise has no classes"),
+    (("--classes", *NAMES, "--id", "shapes:zork=1"), "unknown dial of shapes 'zork'"),
     ((*GIVEN, "--mean", 1, 1, 1), "--mean and --std go together"),
     ((*GIVEN, "--mean", 1, 1, 1, "--std", 1, 1, 0), "--std must be above 0"),
     (("--classes", *NAMES, "--id", "folder:here"), "nothing says what .* normalises by: give --mean"),

@@ -1,25 +1,32 @@
 """Flags of every command with values that cannot be, and a few that can."""
 
+import argparse
+import importlib
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 from robustness.cases import DONE, REFUSED, Case, World
 from robustness.cases import content as read
-from robustness.parsers import COMMANDS, parser_of
 from robustness.world import QUIET
 
 TRAIN = ("--epochs", 1, "--batch-size", 6, *QUIET, "--out", "new")
 PRE, DFB = "pre/checkpoint.pt", "dfb/checkpoint.pt"
 PAIR = (DFB, "--vanilla", PRE, "--ood", "folder:ood", *QUIET)
-# A line of each command that would run, and what of the world it needs
+# A line of each command (and subcommand) that would run, and what of the world it needs
 LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "common.compare": (("pre/results.npz:msp", "lbf/results.npz:msp"), ("pre", "lbf")),
+    "common.convert": ((PRE, "--backbone", "resnet8", "--classes", "left", "right", "whole", "--id", "folder:photos", "--out", "new"), ("pre", "photos")),
     "common.data.__main__": (("list", "isun"), ()),
     "common.data.shapes": (("sheet.png",), ()),
+    "common.detect fit": ((PRE, "--id", "photos/train", "--held-out", "photos/test", "--out", "d.ood", *QUIET), ("pre", "photos")),
+    "common.detect score": (("mine.ood", "ood", "--csv", "scores.csv", *QUIET), ("mine.ood", "ood")),
+    "common.detect show": (("mine.ood",), ("mine.ood",)),
     "common.evaluate": ((PRE, "--ood", "folder:ood", *QUIET), ("pre", "photos", "ood")),
     "common.pretrain": (
         ("shapes", "--id", "folder:photos", "--backbone", "resnet8", "--image-size", 16, *TRAIN), ("photos",),
@@ -57,12 +64,13 @@ NOT_ZERO = {
 }
 HIGHEST = {"momentum": 1, "area_low": 1, "scale_low": 8, "scale_high": 8, "cam_eps": 1, "theta": 1, "quality": 100}
 TRAINING = ("common.pretrain", "lbf.finetune", "dfb.finetune")
-FOLDERS = {"common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
+FOLDERS = {"common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
            "lbf.figures", "lbf.finetune", "lbf.tsne"}  # whose --out is a folder  # fmt: skip
 NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet"}
 WORDS = {
     "ood": ("", "nothing", "folder:", "folder:nowhere", "svhn:n=x", "svhn:n=", "shapes-noise:zork=1", "folder:photos", "isun:encode=zip1"),
     "id": ("", "nothing", "folder:nowhere", "svhn:n=-1", "shapes:zork=1", "shapes:correlation=2", "shapes:seed=x"),
+    "held_out": ("", "nothing", "folder:", "folder:nowhere", "shapes:zork=1", "svhn:n=x"),
     "scorers": ("", "nothing", "knn:k=0", "knn:k=x", "knn:k=nan", "energy:T=0", "energy:T=-1", "energy:T=inf", "energy:zork=1", "energy:T", "Energy "),
     "device": ("", "gpu", "cuda:99", "cpu:x", "meta", "tpu"),
     "preset": ("", "nothing", "CIFAR10", "shapes "),
@@ -81,9 +89,30 @@ WORDS = {
 WORDS |= {"b": WORDS["a"]}
 
 
+class _Found(BaseException):
+    pass
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """What `command` would read its words with, of a subcommand those behind its name. The command does not run."""
+    module, *parts = command.split()
+
+    def stop(parser, *_, **__):
+        raise _Found(parser)
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop), mock.patch.object(sys, "argv", [module]):
+        try:
+            importlib.import_module(module).main()
+        except _Found as found:
+            parser = found.args[0]
+    for part in parts:
+        parser = next(action.choices[part] for action in parser._actions if action.nargs == argparse.PARSER)
+    return parser
+
+
 def make(draw: Random, world: World, folder: Path) -> Case:
     """One flag of one command."""
-    command = draw.choice(COMMANDS)
+    command = draw.choice([*LINES])
     words, needs = LINES[command]
     world.take(folder, *needs)
     actions = [action for action in parser_of(command)._actions if action.nargs != 0]
@@ -94,18 +123,18 @@ def make(draw: Random, world: World, folder: Path) -> Case:
         return _mistyped(draw, command, words, actions)
     values = _odd(draw, command, action, folder)
     if not values:
-        return make(draw, World(world.root, world.scratch), _emptied(folder))
+        return make(draw, world, _emptied(folder))
     value, note = values
     if not value:
         return Case(
-            (command, *_with(words, action, value)),
+            (*command.split(), *_with(words, action, value)),
             REFUSED,
             (action.dest.replace("_", "-"), "got ''"),
             f"{command} {action.dest}: ''",
         )
     parts = [part for part in re.split("[:=]", value) if len(part) > 2]
     said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *parts)))
-    return Case((command, *_with(words, action, value)), REFUSED, said, f"{command} {action.dest}: {note}")
+    return Case((*command.split(), *_with(words, action, value)), REFUSED, said, f"{command} {action.dest}: {note}")
 
 
 def _emptied(folder: Path) -> Path:
@@ -144,12 +173,10 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
     if command == "common.data.__main__" and name in ("out", "id"):  # `list` looks at neither
         return None
     if name in WORDS:
-        return (word := draw.choice(WORDS[name])), repr(word)
-    if (
-        kind in ("Path", "_folder")
-        and name not in ("data", "folder", "to")
-        and (command, name) != ("common.data.__main__", "out")
-    ):
+        # common.convert reads no image of the set that it names
+        options = [word for word in WORDS[name] if (command, word) != ("common.convert", "folder:nowhere")]
+        return (word := draw.choice(options)), repr(word)
+    if kind == "Path" and name not in ("data", "folder", "to") and (command, name) != ("common.data.__main__", "out"):
         return _odd_place(
             draw,
             folder,
@@ -192,7 +219,7 @@ def _mistyped(draw: Random, command: str, words: tuple[Any, ...], actions: list[
     flag = draw.choice([action.option_strings[-1] for action in actions if action.option_strings] or ["--zork"])
     more = draw.choice((("--zork",), ("--zork", "1"), (flag,)))
     names = (more[0], more[0].strip("-"))
-    return Case((command, *words, *more), REFUSED, names, f"{command} {' '.join(more)}, mistyped")
+    return Case((*command.split(), *words, *more), REFUSED, names, f"{command} {' '.join(more)}, mistyped")
 
 
 def _a_value_that_can_be(draw: Random, command: str, words: tuple[Any, ...]) -> Case:

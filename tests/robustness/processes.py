@@ -3,12 +3,11 @@
 import importlib
 import os
 import runpy
-import shutil
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from common.cli import provenance
 
 HEAVY = (
     "timm", "torchvision", "matplotlib.pyplot", "sklearn.metrics", "sklearn.manifold", "scipy.stats", "scipy.io", "scipy.optimize", "cv2",
-    "common.evaluate", "common.pretrain", "common.report", "common.data.verify", "common.data.shrink", "dfb.evaluate", "dfb.figures",
+    "common.convert", "common.detect", "common.evaluate", "common.pretrain", "common.report", "common.data.verify", "common.data.shrink", "dfb.evaluate", "dfb.figures",
     "dfb.finetune", "dfb.masks", "dfb.temperature", "lbf.figures", "lbf.finetune", "lbf.selection", "lbf.tsne",
 )  # fmt: skip
 
@@ -75,9 +74,10 @@ def _run(words: Sequence[object]) -> int:
     return code
 
 
-def end(pid: int, said: Path, limit_s: float, started: float, poll: Callable[[], None] = lambda: None) -> Said:
-    """Wait for a command, and stop it when it has run for `limit_s`."""
-    status, is_late = None, False
+def typed(words: Sequence[object], folder: Path, limit_s: float = 60.0) -> Said:
+    """A command from its begin to its end, stopped when it has run for `limit_s`; `words` begin with the module."""
+    said, started = folder / ".said", time.monotonic()
+    pid, status, is_late = begin(words, folder, said), None, False
     while status is None:
         done, found = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -87,20 +87,7 @@ def end(pid: int, said: Path, limit_s: float, started: float, poll: Callable[[],
             os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
         else:
-            poll()
             time.sleep(0.002)
     seconds = time.monotonic() - started
     texts = [Path(f"{said}.{kind}").read_text(errors="replace") for kind in ("out", "err")]
     return Said(None if is_late else os.waitstatus_to_exitcode(status), *texts, seconds)
-
-
-def typed(words: Sequence[object], folder: Path, limit_s: float = 60.0) -> Said:
-    """A command from its begin to its end; `words` begin with the module."""
-    said, started = folder / ".said", time.monotonic()
-    return end(begin(words, folder, said), said, limit_s, started)
-
-
-def clone(source: Path, target: Path) -> Path:
-    """A copy of a folder, to be damaged."""
-    shutil.copytree(source, target, symlinks=True)
-    return target

@@ -61,6 +61,7 @@ def steps() -> list[tuple[object, ...]]:
         ("common.evaluate", "pre/checkpoint.pt", "--ood", "folder:ood", "--cache", "cache", *QUIET),
         ("common.evaluate", "lbf/checkpoint.pt", "--ood", "folder:ood", "--cache", "cache", *QUIET),
         ("dfb.evaluate", "dfb/checkpoint.pt", "--vanilla", "pre/checkpoint.pt", "--ood", "folder:ood", *QUIET),
+        ("common.detect", "fit", "pre/checkpoint.pt", "--id", "photos/train", "--held-out", "photos/test", "--out", "mine.ood", *QUIET),
     ]  # fmt: skip
 
 

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import resource
 
 import pytest
 import torch
@@ -24,15 +23,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(RuntimeError):
         write_atomically(path, fail)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.fixture
-def small_files():
-    """No file may become larger than 1 MB (`ulimit -f`), as on a disk that is full by then."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +61,7 @@ def test_json_that_is_there_and_cannot_be_read_is_no_missing_file(tmp_path, monk
     def broken(self):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("common.cli.files.Path.read_text", broken)
+    monkeypatch.setattr("common.cli.files.read_plain", broken)
     with pytest.raises(OSError, match="Input/output error"):
         read_json(tmp_path / "x.json")
 
@@ -81,7 +71,8 @@ def test_json_comes_back_and_what_is_not_whole_reads_as_empty(tmp_path):
     assert read_json(tmp_path / "new/x.json") == {"b": [1], "a": None}
     (tmp_path / "cut.json").write_text('{"a": ')
     (tmp_path / "list.json").write_text("[1]")
-    for name in ("cut.json", "list.json", "none.json", "cut.json/none.json"):
+    (tmp_path / "deep.json").write_text('{"a": ' + "[" * 100_000)
+    for name in ("cut.json", "list.json", "deep.json", "none.json", "cut.json/none.json"):
         assert read_json(tmp_path / name) == {}
 
 

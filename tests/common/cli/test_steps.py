@@ -187,7 +187,17 @@ def test_a_signal_says_what_was_not_finished_and_lets_go(fakes, number):
     assert fakes.run("--out", "a").returncode == 0 and fakes.worked() == ["a", "a"]
 
 
-@pytest.mark.parametrize("stamp", ["[]", "{}", '{"outputs": [], "made": {}}', "half a"])
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "[]",
+        "{}",
+        '{"outputs": [], "made": {}}',
+        "half a",
+        '{"outputs": {}, "made": [1]}',
+        '{"outputs": {}, "made": [{}]}',
+    ],
+)
 def test_a_damaged_stamp_is_none(fakes, stamp):
     fakes.run("--out", "a", "--run", "--value", "x")
     (fakes.folder / "a/.checkpoint.pt.made.json").write_text(stamp)

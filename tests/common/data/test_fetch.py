@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import tarfile
@@ -346,6 +347,21 @@ def test_a_damaged_archive_is_named(content, tmp_path):
     with pytest.raises(UserError, match=r"archive does not unpack \(.*; delete it and fetch again$"):
         unpack(tmp_path / "archive", tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
+
+
+def test_a_disk_that_is_full_is_no_damage_and_the_archive_is_kept(server, tmp_path, small_files):
+    server.files["iSUN.tar.gz"] = tarball(("a.png", bytes(2 * 10**6)))
+    with pytest.raises(OSError) as caught:
+        fetch(replace(SPECS["isun"], urls=(server.url("iSUN.tar.gz"),)), tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "isun"))
+    assert [path.name for path in tmp_path.rglob("*")] == [".downloads", "iSUN.tar.gz"]
+
+
+def test_a_disk_that_is_full_is_not_blamed_on_the_server(server, tmp_path, small_files):
+    server.files["set.bin"] = bytes(2 * 10**6)
+    with pytest.raises(OSError) as caught:
+        download(server.url("set.bin"), tmp_path / "set.bin")
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "set.bin.part"))
 
 
 @pytest.mark.parametrize("field, value, said", [(6, 1, "encrypted"), (8, 77, "compression method")])

@@ -87,6 +87,11 @@ def test_a_smaller_copy_has_the_side_asked_for_and_another_digest_that_says_why(
     }
     with pytest.raises(UserError, match="holds a copy made with"):
         shrink(spec, tmp_path, tmp_path / "small", 24, progress=False)
+    (copy / "shrunk.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(UserError, match="shrunk.json is damaged"):
+        load(f"folder:{copy}", "train", root=tmp_path, transform=SMALL)
+    with pytest.raises(UserError, match="holds a damaged shrunk.json"):
+        shrink(spec, tmp_path, tmp_path / "small", 32, progress=False)
 
 
 def test_images_that_are_small_already_are_copied_byte_by_byte(both, tmp_path):

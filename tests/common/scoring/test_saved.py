@@ -1,6 +1,7 @@
 """A detector's file: whole or refused, and of the network that it was made of."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -77,3 +78,6 @@ def test_a_file_that_is_cut_changed_or_foreign_is_refused(file, tmp_path):
         saved.read(tmp_path / "none.ood")
     with pytest.raises(Damaged, match="is a folder"):
         saved.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Damaged, match="a pipe or a socket"):
+        saved.read(tmp_path / "pipe")

@@ -16,7 +16,7 @@ from common.data.transforms import Transform, transform_from_facts
 from common.objectives.cross_entropy import CrossEntropy
 from common.training.engine import fit
 from common.training.objective import Objective
-from common.training.recipe import TrainRecipe, learning_rate_factor
+from common.training.recipe import TrainRecipe
 
 CPU = torch.device("cpu")
 RECIPE = TrainRecipe(epochs=2, batch_size=16, lr=0.05, precision="float32", drops=(0.5,))
@@ -289,11 +289,11 @@ def test_the_last_word_is_the_objectives_and_stays_in_the_finished_checkpoint(tm
     ],
 )
 def test_the_schedule_has_its_values(recipe, factors):
-    assert {step: learning_rate_factor(recipe, step, 100) for step in factors} == pytest.approx(factors, abs=1e-6)
+    assert {step: recipe.factor(step, 100) for step in factors} == pytest.approx(factors, abs=1e-6)
 
 
 def test_lbf_fine_tuning_falls_at_epoch_15_of_30():
-    steps = [learning_rate_factor(TrainRecipe(drops=(0.5,)), epoch * 390, 30 * 390) for epoch in (14, 15)]
+    steps = [TrainRecipe(drops=(0.5,)).factor(epoch * 390, 30 * 390) for epoch in (14, 15)]
     assert steps == pytest.approx([1, 0.1])
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from common.cli.errors import UserError
-from common.training.recipe import BaselineRecipe, TrainRecipe, learning_rate_factor
+from common.training.recipe import BaselineRecipe, TrainRecipe
 
 RECIPE = BaselineRecipe(lr=0.5, schedule="cosine", lr_end=0.0005)
 
 
 def rates(recipe, steps=5000, per_epoch=10):
-    return [recipe.lr * learning_rate_factor(recipe, step, steps, per_epoch) for step in range(steps)]
+    return [recipe.lr * recipe.factor(step, steps, per_epoch) for step in range(steps)]
 
 
 def cosine(share, last=0.0005):
