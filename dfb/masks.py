@@ -11,6 +11,7 @@ Writes packed bits and, last, MASKS/manifest.json. Kill it at any moment and typ
 import argparse
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, 
 from common.cli.steps import Step, add_step_arguments, making
 from common.data import boxes
 from common.data.datasets import training_images
-from common.data.masks import StoredMasks, make_masks, read_masks, write_manifest
+from common.data.masks import StoredMasks, damaged_parts, make_masks, read_manifest, read_masks, write_manifest
 from common.data.transforms import transform_from_facts
 from common.training import distributed
 from common.training.distributed import device_of, of_main
@@ -265,11 +266,14 @@ def write_masks(
 
 
 def forget_damaged(out: Path) -> None:
-    """A manifest whose parts are lost or cut is taken away: the folder is unfinished again, and what is lost is made."""
+    """A manifest whose parts are lost or damaged is taken away, and they too: the folder is unfinished again, and what is lost is made."""
     if distributed.is_main() and (out / "manifest.json").exists():
         try:
             read_masks(out)
         except UserError:
+            with suppress(UserError):  # of a manifest that says nothing, parts are known by what they hold
+                for part in damaged_parts(out, read_manifest(out / "manifest.json")):
+                    part.unlink()
             (out / "manifest.json").unlink(missing_ok=True)
 
 

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from robustness import processes, world
+from robustness.cases import World
 from robustness.flags import LINES
 
 TESTS = Path(__file__).parent
@@ -31,6 +33,18 @@ def test_every_command_is_tried():
     alone = {path for path, text in texts.items() if "command(main, alone=True)" in text}
     tried = {TESTS.parent / (line.split()[0].replace(".", "/") + ".py") for line in LINES}
     assert tried == there | alone
+
+
+@pytest.mark.slow
+def test_every_line_that_is_made_odd_would_run(tmp_path):
+    """Else a refusal would say nothing of the flag."""
+    root = world.make(tmp_path / "world")
+    for place, (line, (words, needs)) in enumerate(LINES.items()):
+        folder = tmp_path / f"{place}"
+        folder.mkdir()
+        World(root, tmp_path).take(folder, *needs)
+        said = processes.typed((*line.split(), *words), folder)
+        assert said.code == 0, f"{line}: {said.err}"
 
 
 def test_a_fault_would_be_found(tmp_path):

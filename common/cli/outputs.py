@@ -11,8 +11,11 @@ from common.cli.files import part_of
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Raise UserError for an output that is an input, another output, a device, a folder or a dangling link, and OSError, with its path, for one
-    that the disk refuses. Nothing is left of the trial."""
+    """Raise UserError for an output that is an input, another output, a device, a folder or a dangling link, for an input or output below a file, and
+    OSError, with its path, for one that the disk refuses. Nothing is left of the trial."""
+    inputs = list(inputs)
+    for path in inputs:  # before the outputs, which may lie beside it by default
+        _folder_above(Path(os.path.abspath(path)), path)
     taken = {os.path.realpath(path): f"{path} is an input; write elsewhere" for path in inputs}
     for path in outputs:
         if path.parts and path.parts[0].startswith("~") and not os.path.exists(path.parts[0]):
@@ -32,9 +35,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
 
 def _try(real: Path, path: Path) -> None:
     """Write a nameless file of one block where the nearest folder stands, and see whether the names that are to come fit there."""
-    there = next(folder for folder in real.parents if os.path.lexists(folder))
-    if not there.is_dir():
-        raise UserError(f"{path}: {there} is not a folder")
+    there = _folder_above(real, path)
     try:
         to_come = [part_of(part_of(real)).name, *real.parent.relative_to(there).parts]  # as long as any made beside it
         if max(len(os.fsencode(name)) for name in to_come) > os.pathconf(there, "PC_NAME_MAX"):
@@ -43,3 +44,11 @@ def _try(real: Path, path: Path) -> None:
             file.write(bytes(4096))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _folder_above(real: Path, path: Path) -> Path:
+    """The nearest one that stands."""
+    there = next(folder for folder in real.parents if os.path.lexists(folder))
+    if not there.is_dir():
+        raise UserError(f"{path}: {there} is not a folder")
+    return there

@@ -195,12 +195,14 @@ def by_folder(raw: Raw, folders: Iterable[str]) -> Raw:
 
 
 def numbered_by(raw: Raw, classes: Sequence[str], name: str) -> Raw:
-    """The same with labels that are places in `classes`, a checkpoint's, whatever the set's own order; a flat folder has none and stays so.
+    """The same with labels that are places in `classes`, a checkpoint's, whatever the set's own order; a flat folder has none and stays so, with a word.
 
     Raises UserError unless the set has these classes and no others. A class without images needs an empty folder: one that is
     missing is more often a copy that is not whole.
     """
     if raw.labels is None and not raw.classes:
+        if raw.unlabelled:
+            note(f"{name} has no labels, so no accuracy is counted on it: {raw.unlabelled}")
         return raw
     expected = f"expected the checkpoint's {len(classes)}, {listed(classes)}"
     if unknown := [own for own in raw.classes if own not in classes]:

@@ -158,19 +158,22 @@ def read_masks(folder: Path) -> StoredMasks:
     if not path.is_file():
         raise UserError(f"no masks in {folder} (no manifest.json: never made, or not finished)")
     manifest = read_manifest(path)
-    bits, size, identity = [], tuple(manifest["size"]), manifest["identity"]
+    bits, size, identity, damaged = [], tuple(manifest["size"]), manifest["identity"], damaged_parts(folder, manifest)
     for number, (place, rows) in enumerate(_places(folder, manifest["images"])):
         if not place.is_file():
             raise UserError(f"{place} is missing; make the masks again")
-        part = (
-            _read_part(place, identity, number, len(rows), size)
-            if [sha256(place)] == manifest["parts"][number:][:1]
-            else None
-        )
+        part = None if place in damaged else _read_part(place, identity, number, len(rows), size)
         if part is None:
             raise UserError(f"{place} is damaged, or of other masks than {path} says; make the masks again")
         bits.append(part["bits"])
     return StoredMasks(torch.from_numpy(np.concatenate(bits)), size, manifest)
+
+
+def damaged_parts(folder: Path, manifest: dict[str, Any]) -> list[Path]:
+    """The parts that are there and whose bytes are not those that the manifest was written of."""
+    places = [place for place, _ in _places(folder, manifest["images"])]
+    digests = dict(zip(places, manifest["parts"], strict=False))
+    return [place for place in places if place.is_file() and sha256(place) != digests.get(place)]
 
 
 def check_masks(masks: StoredMasks, images: Any, checkpoint_sha256: str, classes: int) -> None:

@@ -1,11 +1,13 @@
 """Eq. 1 and 2 by hand."""
 
+import numpy as np
 import pytest
 import torch
 
 from common.cam import normalise_map
 from common.cli.errors import UserError
-from dfb.masks import MaskRecipe, pseudo_mask
+from common.data import masks as stored
+from dfb.masks import MaskRecipe, forget_damaged, pseudo_mask
 
 
 def test_threshold_by_hand():
@@ -28,3 +30,21 @@ def test_sure_attention_lies_on_either_side_of_theta_where_masks_are_refined():
             MaskRecipe(theta=theta, refine="grabcut")
     with pytest.raises(UserError, match="refine must be one of none, grabcut, got 'crf'"):
         MaskRecipe(refine="crf")
+
+
+def test_a_damaged_part_is_forgotten_though_its_masks_can_be_read_and_the_whole_one_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "PART", 2)
+    facts = dict.fromkeys(("checkpoint_sha256", "data", "data_sha256"), "x") | {
+        "classes": 2,
+        "transform": {},
+        "recipe": {},
+    }
+    made = lambda rows: {"masks": np.ones((len(rows), 4, 4), bool)}  # noqa: E731
+    stored.make_masks(tmp_path, facts, 4, (4, 4), made)
+    stored.write_manifest(tmp_path, facts, 4, (4, 4), {})
+    forget_damaged(tmp_path)
+    assert stored.read_masks(tmp_path)
+    with (tmp_path / "part-00001.npz").open("ab") as file:
+        file.write(b"x")  # behind the archive: what is read of it stays the same
+    forget_damaged(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-00000.npz"]

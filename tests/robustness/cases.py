@@ -68,10 +68,16 @@ class World:
             shutil.rmtree(folder)
         return self._made[key]
 
-    def same(self, words: tuple[Any, ...], output: str, *names: str) -> Check:
-        """A check that `output` is what the undamaged world gives."""
-        expected = self.reference(words, output, *names)
-        return lambda folder: "" if content(folder / output) == expected else f"{output} holds other values"
+    def same(self, words: tuple[Any, ...], output: str, *names: str, columns: tuple[str, ...] = ()) -> Check:
+        """A check that `output` (of rows, those columns) is what the undamaged world gives."""
+        expected = _of(self.reference(words, output, *names), columns)
+        return lambda folder: (
+            "" if _of(content(folder / output), columns) == expected else f"{output} holds other values"
+        )
+
+
+def _of(found: Any, columns: tuple[str, ...]) -> Any:
+    return [tuple(row[name] for name in columns) for row in found] if columns else found
 
 
 def content(path: Path) -> Any:

@@ -18,6 +18,7 @@ from robustness.world import QUIET
 TRAIN = ("--epochs", 1, "--batch-size", 6, *QUIET, "--out", "new")
 PRE, DFB = "pre/checkpoint.pt", "dfb/checkpoint.pt"
 PAIR = (DFB, "--vanilla", PRE, "--ood", "folder:ood", *QUIET)
+TSNE = ("drawn/checkpoint.pt", "--ood", "shapes-noise", "--limit", 100, "--out", "f", *QUIET)  # needs 92 images
 # A line of each command (and subcommand) that would run, and what of the world it needs
 LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "common.compare": (("pre/results.npz:msp", "lbf/results.npz:msp"), ("pre", "lbf")),
@@ -35,19 +36,19 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "common.runs": (("list", "."), ("pre",)),
     "common.tables": (("rows/LBF/results.csv",), ("rows",)),
     "dfb.ablation": (("dfb/results.csv",), ("dfb",)),
-    "dfb.classes": (("dfb/results.csv", "--out", "f"), ("dfb",)),
+    "dfb.classes": (("rows/classes/results.csv", "--out", "f"), ("rows",)),
     "dfb.evaluate": ((*PAIR, "--scorers", "msp"), ("dfb", "pre", "photos", "ood")),
     "dfb.figures": ((*PAIR, "--out", "f"), ("dfb", "pre", "photos", "ood")),
     "dfb.finetune": ((PRE, "--preset", "shapes", "--masks", "masks", *TRAIN), ("pre", "masks", "photos")),
     "dfb.masks": ((PRE, "--out", "m", *QUIET), ("pre", "photos")),
     "dfb.temperature": ((*PAIR, "--out", "f", "--scorers", "msp"), ("dfb", "pre", "photos", "ood")),
-    "dfb.tsne": ((*PAIR, "--out", "f"), ("dfb", "pre", "photos", "ood")),
+    "dfb.tsne": (("drawn-dfb/checkpoint.pt", "--vanilla", *TSNE), ("drawn-dfb", "drawn")),
     "lbf.bars": (("rows/LBF/results.csv", "--paper", "printed.csv", "--out", "f"), ("rows", "printed.csv")),
     "lbf.figures": (("pre", "lbf", "--out", "f", *QUIET), ("pre", "lbf", "photos", "ood")),
     "lbf.finetune": ((PRE, "--preset", "shapes", *TRAIN), ("pre", "photos")),
-    "lbf.selection": ((PRE, *QUIET), ("pre", "photos")),
+    "lbf.selection": (("drawn/checkpoint.pt", "--limit", 8, *QUIET), ("drawn",)),
     "lbf.sensitivity": (("rows/LBF/results.csv", "--out", "f"), ("rows",)),
-    "lbf.tsne": ((PRE, "--ood", "folder:ood", "--out", "f", *QUIET), ("pre", "photos", "ood")),
+    "lbf.tsne": (TSNE, ("drawn",)),
 }  # fmt: skip
 NO_NUMBER = ("nan", "inf", "-inf", "1e999", "abc", "", "0x1F", "9" * 30, "-1", "-0.5", "1,5", "٣٫٥", "--", "1 2")
 NOT_ZERO = {

@@ -182,6 +182,8 @@ def classes(draw: Random, world: World, folder: Path) -> Case:
                 path.rename(test / f"{number}.png")
             for name in ("left", "right", "whole"):
                 (test / name).rmdir()
+            check = world.same(words, "new.csv", *NEEDS, columns=("scorer", "ood_set", "n_id", "fpr95", "auroc"))
+            return Case(words, NOTED, ("has no labels",), "classes: flat", check)
         case _:
             words = ("common.evaluate", NEEDS[0], "--ood", "folder:photos", *EVALUATE[4:])
     return Case(words, REFUSED, names, f"classes: {way}")

@@ -48,6 +48,8 @@ def rows(folder: Path) -> None:
             for ood in ("svhn", "isun") for seed in (0, 1)
         ]  # fmt: skip
         write_rows(folder / method / "results.csv", *found)
+    drawn = [result_row(id_set=f"imagenet1k:C={classes},seed=0", ood_set="inaturalist") for classes in (200, 500)]
+    write_rows(folder / "classes/results.csv", *drawn)
 
 
 def steps() -> list[tuple[object, ...]]:
@@ -61,6 +63,9 @@ def steps() -> list[tuple[object, ...]]:
         ("common.evaluate", "pre/checkpoint.pt", "--ood", "folder:ood", "--cache", "cache", *QUIET),
         ("common.evaluate", "lbf/checkpoint.pt", "--ood", "folder:ood", "--cache", "cache", *QUIET),
         ("dfb.evaluate", "dfb/checkpoint.pt", "--vanilla", "pre/checkpoint.pt", "--ood", "folder:ood", *QUIET),
+        ("common.pretrain", "shapes", "--limit", 16, "--backbone", "resnet8", "--out", "drawn", *train),
+        ("dfb.masks", "drawn/checkpoint.pt", "--preset", "single-scale", "--out", "drawn/masks", *QUIET),
+        ("dfb.finetune", "drawn/checkpoint.pt", "--preset", "shapes", "--masks", "drawn/masks", "--out", "drawn-dfb", *train),
         ("common.detect", "fit", "pre/checkpoint.pt", "--id", "photos/train", "--held-out", "photos/test", "--out", "mine.ood", *QUIET),
     ]  # fmt: skip
 

@@ -51,6 +51,11 @@ def test_a_path_that_cannot_be_written_is_one_line(here, name, said):
     assert sorted(path.name for path in here.rglob("*")) == before and (here / "file").read_text() == "kept"
 
 
+def test_an_input_below_a_file_is_what_is_named(here):
+    typed = here / "file/x.pt"
+    assert refused(typed.with_name("results.csv"), inputs=[typed]).startswith(f"{typed}: ")
+
+
 def test_a_socket_is_refused_and_what_can_be_written_is_not(here):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind("s")

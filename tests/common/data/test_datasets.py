@@ -223,8 +223,12 @@ def test_other_classes_than_the_checkpoints_are_refused_by_name(mine, tmp_path, 
         load(mine(*(f"test/{file}" for file in files)), "test", root=tmp_path, classes=["a", "b", "c"])
 
 
-def test_a_flat_test_folder_has_no_accuracy_and_is_scored_all_the_same(mine, tmp_path):
+def test_a_flat_test_folder_has_no_accuracy_and_is_scored_all_the_same_with_a_word(mine, tmp_path, capsys):
     assert load(mine("test/1.png"), "test", root=tmp_path, classes=["a", "b"]).labels is None
+    assert (
+        "mine test has no labels, so no accuracy is counted on it: its images lie in one flat folder"
+        in capsys.readouterr().err
+    )
 
 
 def test_named_and_generated_sets_are_numbered_by_name_too(digits, tmp_path):
