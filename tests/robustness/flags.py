@@ -134,7 +134,8 @@ def make(draw: Random, world: World, folder: Path) -> Case:
             f"{command} {action.dest}: ''",
         )
     parts = [part for part in re.split("[:=]", value) if len(part) > 2]
-    said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *parts)))
+    flags = [option.strip("-") for option in action.option_strings]
+    said = tuple(dict.fromkeys((action.dest, action.dest.replace("_", "-"), *flags, *parts)))
     return Case((*command.split(), *_with(words, action, value)), REFUSED, said, f"{command} {action.dest}: {note}")
 
 
