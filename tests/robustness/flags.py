@@ -179,12 +179,13 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
         options = [word for word in WORDS[name] if (command, word) != ("common.convert", "folder:nowhere")]
         return (word := draw.choice(options)), repr(word)
     if kind == "Path" and name not in ("data", "folder", "to") and (command, name) != ("common.data.__main__", "out"):
+        is_stem = (command, name) in (("lbf.sensitivity", "out"), ("lbf.selection", "figure"))
         return _odd_place(
             draw,
             folder,
             is_new=name in NEW_FILES,
-            is_folder=name == "cache" or (name == "out" and command in (*FOLDERS, "lbf.sensitivity")),
-            is_stem=command == "lbf.sensitivity",
+            is_folder=name == "cache" or is_stem or (name == "out" and command in FOLDERS),
+            is_stem=is_stem,
         )
     return None
 
