@@ -67,7 +67,7 @@ case $set in
   cifar10)
     need_sets cifar10/train
     pretrain=(cifar10-quick --limit 25000) train=(--preset quick)
-    test+=(--ood $(python -m common.data found isun cifar100 svhn textures places365 textures-10 miniplaces-2500)) ;;
+    test+=(--ood $(python -m common.data found any-cifar10)) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
 esac
 if [ -n "${SMOKE:-}" ]; then # several switches at a time, each once

@@ -20,7 +20,7 @@ case $set in
   cifar10)
     pretrain=(cifar10-quick --limit 25000)
     finetune=(--epochs 6)
-    ood=(--ood $(python -m common.data found isun cifar100 svhn lsun_crop lsun_resize textures places365 textures-10 miniplaces-2500) cifar10:encode=jpeg75 cifar10:encode=webp90) ;;
+    ood=(--ood $(python -m common.data found any-cifar10) cifar10:encode=jpeg75 cifar10:encode=webp90) ;;
   *) echo "error: unknown set '$set'; known: shapes, cifar10" >&2; exit 2 ;;
 esac
 out=${OUT:-runs/quickstart-$set${SMOKE:+-smoke}}/seed-$seed

@@ -127,6 +127,13 @@ _ALL = [
          licence="research use (DTD)",
          by_hand="60 images each of ten of DTD's categories, banded to crystalline, shorter side scaled to 64 px, into {root}/textures-10/CATEGORY",
          note="Not Textures: ten of its 47 categories, WebP quality 90."),
+    Spec("textures-10-32px", "Textures-10 at 32 px (stand-in)", {"test": 1_200}, _folder("textures-10-32px"), is_benchmark=False, encoding="raw",
+         licence="research use (DTD)", size_px=32,
+         by_hand="all 120 images of DTD's first ten categories by torchvision's Resize(32), CenterCrop(32), PNG, into {root}/textures-10-32px/CATEGORY",
+         note="Not Textures: ten of its 47 categories, at the size that CIFAR's protocol scales them to."),
+    Spec("svhn-first-10000", "SVHN (first 10,000)", {"test": 10_000}, _folder("svhn-test-10000"), is_benchmark=False, encoding="raw", places=("svhn-test-10000",),
+         licence="non-commercial use", size_px=32, by_hand="rows 0 to 9,999 of SVHN's test_32x32.mat as PNG, into {root}/svhn-test-10000/DIGIT",
+         note="Not SVHN, which has 26,032, and not svhn:n=10000, which is the first 1,000 of each digit."),
     Spec("miniplaces-2500", "MiniPlaces-2500 (stand-in)", {"test": 2_500}, _folder("miniplaces-2500"), is_benchmark=False, licence="research use",
          by_hand="the first 2,500 validation images of MiniPlaces (128 x 128 JPEG), into {root}/miniplaces-2500", size_px=128,
          note="Not Places365. Some images show what a CIFAR-10 class looks like (an airliner was seen)."),
@@ -145,7 +152,8 @@ BENCHMARKS = {
     "lbf-cifar": _LBF_CIFAR, "lbf-imagenet": ("inaturalist", "sun", "places", "textures"),
     "dfb-cifar10": ("cifar100", "svhn", "places365", "textures"), "dfb-cifar100": ("cifar10", "svhn", "places365", "textures"),
     "dfb-imagenet": ("imagenet_o", "inaturalist", "sun", "places"),
-    "any-cifar10": ("isun", "cifar100", "svhn", "lsun_crop", "lsun_resize", "textures", "places365", "textures-10", "miniplaces-2500"),
+    "any-cifar10": ("isun", "cifar100", "svhn", "lsun_crop", "lsun_resize", "textures", "places365", "textures-10", "textures-10-32px",
+                    "svhn-first-10000", "miniplaces-2500"),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from common.cli.errors import UserError
 from common.data.datasets import load
 from common.data.specs import BENCHMARKS, SPECS, canonical, check_ood, expand, is_control, parse, place, title
 
-STAND_INS = {"textures-10", "miniplaces-2500", "tiny-imagenet-boxes"}
+STAND_INS = {"textures-10", "textures-10-32px", "svhn-first-10000", "miniplaces-2500", "tiny-imagenet-boxes"}
 
 
 def test_the_table_has_every_set_and_its_counts():
@@ -15,7 +15,7 @@ def test_the_table_has_every_set_and_its_counts():
         list(SPECS)
         == (
             "cifar10 cifar100 svhn lsun_crop lsun_resize isun textures places365 imagenet100 imagenet100-mcm imagenet1k "
-            "inaturalist sun places imagenet_o textures-10 miniplaces-2500 tiny-imagenet-boxes"
+            "inaturalist sun places imagenet_o textures-10 textures-10-32px svhn-first-10000 miniplaces-2500 tiny-imagenet-boxes"
         ).split()
     )
     counts = {name: spec.counts.get("test") for name, spec in SPECS.items()}
