@@ -5,7 +5,6 @@
 Reads which values a run used from its rows' recipe; writes OUT.png, OUT.pdf and OUT.md.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
-from common.results.columns import OF_OOD_SET, identity
+from common.results.columns import OF_OOD_SET, content, identity
 from common.results.lines import apart, averaged
 from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
@@ -32,9 +31,12 @@ def points(rows: list[dict[str, str]]) -> tuple[dict[Point, dict[str, list[float
 
     The default of a parameter is its most frequent value. Raises UserError for rows that are not LBF's.
     """
-    recipes = [json.loads(row["recipe"]) for row in rows]
-    if any(name not in recipe for recipe in recipes for name in AXES):
-        raise UserError("the results hold rows of networks that lbf.finetune did not make")
+    recipes = [content(row["recipe"]) for row in rows]
+    for row, recipe in zip(rows, recipes, strict=True):
+        if not isinstance(recipe, dict) or any(name not in recipe for name in AXES):
+            raise UserError(
+                f"{row['method']}, seed {row['seed']}: lbf.finetune did not make this network (recipe {row['recipe'][:60]})"
+            )
     check_one_sweep(rows)
     values = {name: [recipe[name] for recipe in recipes] for name in AXES}
     default = {name: max(set(found), key=found.count) for name, found in values.items()}

@@ -48,6 +48,11 @@ def recipe(value: str) -> str:
         return "a whole recipe (JSON)"
 
 
+def content(value: str) -> dict[str, Any] | str:
+    """What a column of RECIPES holds: a recipe, none ({}), or, of a network from elsewhere, text."""
+    return json.loads(value) if value.startswith("{") else {} if value == NONE else value
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
         raise ValueError("a field is there twice")
@@ -104,8 +109,9 @@ def identity(row: dict[str, Any], without: tuple[str, ...] = ()) -> Identity:
     found = {(name, ""): str(row[name]) for name in names if name not in RECIPES}
     for name in RECIPES:
         if name not in without:
-            content = json.loads(row[name]) if row[name].startswith("{") else {} if row[name] == NONE else row[name]
-            found |= {(name, field): value for field, value in _fields(content) if not field.endswith("sha256")}
+            found |= {
+                (name, field): value for field, value in _fields(content(row[name])) if not field.endswith("sha256")
+            }
     return found
 
 

@@ -5,7 +5,6 @@ the columns on both sides. Only rows of the benchmark's own sets, whole, scored 
 """
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from common.cli.errors import UserError
 from common.data.specs import BENCHMARKS
 from common.data.specs import title as set_title
+from common.results.columns import content
 from common.results.lines import Line, lines_of
 from common.results.rows import csv_text, method_of
 from common.results.tables import METRICS, latex, markdown
@@ -223,8 +223,7 @@ def trained_as(rows: Sequence[dict[str, Any]]) -> str:
     """How long ours were trained, in a line: a short run is named short."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row["recipe"].startswith("{"):
-            recipe = json.loads(row["recipe"])
+        if isinstance(recipe := content(row["recipe"]), dict) and recipe:
             if "converted_from" in recipe:
                 long = f"converted from {recipe['converted_from']}"
             else:

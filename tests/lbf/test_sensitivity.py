@@ -38,9 +38,10 @@ def test_each_parameter_has_a_panel_with_its_name_and_unit():
     ].get_ylabel() == "mean AUROC (%)"
 
 
-def test_rows_of_other_networks_are_refused():
-    with pytest.raises(UserError, match="rows of networks that lbf.finetune did not make"):
-        points([{**ROWS[0], "recipe": "{}"}])
+@pytest.mark.parametrize("recipe", ["{}", "-", "unknown", 'z"delta": 0.1}', '{"delta": 0.1}'])
+def test_rows_of_other_networks_are_refused(recipe):
+    with pytest.raises(UserError, match=r"seed \w+: lbf.finetune did not make this network \(recipe "):
+        points([{**ROWS[0], "recipe": recipe}])
 
 
 def test_networks_that_differ_in_more_are_refused():
