@@ -21,9 +21,10 @@ from common.cli import commands, flags
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest, from_arguments
+from common.data.specs import is_control
 from common.metrics import auroc
 from common.results import pictures
-from common.results.lines import averaged, base_name, set_title
+from common.results.lines import set_title
 from common.results.rows import read_rows
 from common.results.style import BLUE, CYCLE, HEAT, ORANGE, STYLES, figure_files, plt, save
 from common.scoring.features import batches
@@ -170,7 +171,7 @@ def training_curves(logs: dict[str, list[dict[str, Any]]]) -> plt.Figure:
 def load_sets(run: Run) -> dict[str, Any]:
     """ID test set first, then the OOD sets the run was scored on, control columns left out."""
     scored, network = dict.fromkeys(row["ood_set"] for row in read_rows([run.folder / "results.csv"])), run.network
-    names = [name for name in scored if averaged(name) or base_name(name) == "shapes-backgrounds"]
+    names = [name for name in scored if not is_control(name)]
     return {set_title(n).rstrip("*"): network.load(n, limit=network.how.limit) for n in (network.id_set, *names)}
 
 

@@ -98,7 +98,7 @@ def test_other_images_under_one_name_are_columns_of_their_own():
 
 def test_an_average_is_taken_by_seed_over_sets_that_all_seeds_have():
     rows = [result_row(ood_set=name, seed=seed, auroc=value) for name, seed, value in (
-        ("svhn", 0, 0.5), ("svhn", 1, 0.9), ("isun", 1, 0.7), ("isun", 0, 0.1), ("shapes-backgrounds", 0, 0.0), ("cifar10:encode=jpeg75", 1, 0.0),
+        ("svhn", 0, 0.5), ("svhn", 1, 0.9), ("isun", 1, 0.7), ("isun", 0, 0.1), ("shapes-backgrounds", 0, 0.0), ("shapes-objects:seed=1", 0, 0.0), ("cifar10:encode=jpeg75", 1, 0.0),
     )]  # fmt: skip
     columns, (line,) = lines_of(rows)
     assert line.average(columns, "auroc") == pytest.approx({"0": 0.3, "1": 0.8})
