@@ -123,3 +123,5 @@ done
 
 run python -m dfb.ablation "${manifests[@]}" --out "$out/masks.md"
 [ -n "${MASKS_ONLY:-}" ] || run python -m dfb.ablation "${results[@]}" --out "$out/table.md"
+# ID accuracy and the background score against the masks' IoU, where the truth is known
+[ -n "${MASKS_ONLY:-}" ] || [ ${#against[@]} -eq 0 ] || run python -m dfb.quality "${results[@]}" --masks "${manifests[@]}" --out "$out"

@@ -41,6 +41,7 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "dfb.figures": ((*PAIR, "--out", "f"), ("dfb", "pre", "photos", "ood")),
     "dfb.finetune": ((PRE, "--preset", "shapes", "--masks", "masks", *TRAIN), ("pre", "masks", "photos")),
     "dfb.masks": ((PRE, "--out", "m", *QUIET), ("pre", "photos")),
+    "dfb.quality": (("drawn-dfb/results.csv", "--masks", "drawn/masks/manifest.json", "--out", "f"), ("drawn-dfb", "drawn")),
     "dfb.temperature": ((*PAIR, "--out", "f", "--scorers", "msp"), ("dfb", "pre", "photos", "ood")),
     "dfb.tsne": (("drawn-dfb/checkpoint.pt", "--vanilla", *TSNE), ("drawn-dfb", "drawn")),
     "lbf.bars": (("rows/LBF/results.csv", "--paper", "printed.csv", "--out", "f"), ("rows", "printed.csv")),
@@ -65,7 +66,7 @@ NOT_ZERO = {
 }
 HIGHEST = {"momentum": 1, "area_low": 1, "scale_low": 8, "scale_high": 8, "cam_eps": 1, "theta": 1, "quality": 100}
 TRAINING = ("common.pretrain", "lbf.finetune", "dfb.finetune")
-FOLDERS = {"common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
+FOLDERS = {"common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.quality", "dfb.temperature", "dfb.tsne", "lbf.bars",
            "lbf.figures", "lbf.finetune", "lbf.tsne"}  # whose --out is a folder  # fmt: skip
 NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet"}
 WORDS = {

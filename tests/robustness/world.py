@@ -64,8 +64,9 @@ def steps() -> list[tuple[object, ...]]:
         ("common.evaluate", "lbf/checkpoint.pt", "--ood", "folder:ood", "--cache", "cache", *QUIET),
         ("dfb.evaluate", "dfb/checkpoint.pt", "--vanilla", "pre/checkpoint.pt", "--ood", "folder:ood", *QUIET),
         ("common.pretrain", "shapes", "--limit", 16, "--backbone", "resnet8", "--out", "drawn", *train),
-        ("dfb.masks", "drawn/checkpoint.pt", "--preset", "single-scale", "--out", "drawn/masks", *QUIET),
+        ("dfb.masks", "drawn/checkpoint.pt", "--preset", "single-scale", "--score-against", "truth", "--out", "drawn/masks", *QUIET),
         ("dfb.finetune", "drawn/checkpoint.pt", "--preset", "shapes", "--masks", "drawn/masks", "--out", "drawn-dfb", *train),
+        ("dfb.evaluate", "drawn-dfb/checkpoint.pt", "--ood", "shapes-noise", "--limit", 16, "--scorers", "msp", *QUIET),
         ("common.detect", "fit", "pre/checkpoint.pt", "--id", "photos/train", "--held-out", "photos/test", "--out", "mine.ood", *QUIET),
     ]  # fmt: skip
 
