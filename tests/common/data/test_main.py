@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_list_has_one_line_a_set(run):
     code, out, _ = run("list")
-    assert code == 0 and len(out) == 18 and out[0].split()[:2] == ["cifar10", "missing"]
+    assert code == 0 and len(out) == len(SPECS) and out[0].split()[:2] == ["cifar10", "missing"]
 
 
 def test_verify_prints_one_line_a_set_and_fails_on_a_fault(run, noise, small):

@@ -32,11 +32,12 @@ NETS = {
 AGAIN = """
 import sys, timm, numpy as np
 from common.scoring import Detector
-folder, name, how, *files = eval(sys.argv[1])
+folder, nets = eval(sys.argv[1])
 pixels = np.load(f"{folder}/pixels.npy")
-for file in files:
-    d = Detector.load(f"{folder}/{file}", timm.create_model(name, num_classes=37, **how), device="cpu")
-    np.save(f"{folder}/{file}.npy", d.score(pixels))
+for name, (how, files) in nets.items():
+    for file in files:
+        d = Detector.load(f"{folder}/{file}", timm.create_model(name, num_classes=37, **how), device="cpu")
+        np.save(f"{folder}/{file}.npy", d.score(pixels))
 """
 
 
@@ -53,29 +54,29 @@ def net():
 
 
 @pytest.mark.filterwarnings("ignore")  # of few training images
-@pytest.mark.parametrize("name", NETS)
-def test_every_score_that_fits_is_the_same_from_a_file_in_a_new_process(name, tmp_path):
-    torch.manual_seed(0)
-    size, how, scores = NETS[name]
-    net = timm.create_model(name, num_classes=37, **how).eval()
+def test_every_score_that_fits_is_the_same_from_a_file_in_a_new_process(tmp_path):
     np.save(tmp_path / "pixels.npy", PIXELS[:10])
-    before, refused = {}, []
-    for number, scorer in enumerate(scores):
-        try:
-            d = made(net, scorer, size).fit(PIXELS, labels=LABELS)
-        except UserError as error:
-            refused.append((scorer, str(error)))
-            continue
-        before[f"{number}.ood"] = d.score(PIXELS[:10])
-        d.save(tmp_path / f"{number}.ood")
-    words = repr((str(tmp_path), name, how, *before))
-    done = subprocess.run([sys.executable, "-c", AGAIN, words], cwd=ROOT, capture_output=True, text=True)
+    before, files = {}, {}
+    for name, (size, how, scores) in NETS.items():
+        torch.manual_seed(0)
+        net, refused = timm.create_model(name, num_classes=37, **how).eval(), {}
+        for number, scorer in enumerate(scores):
+            try:
+                d = made(net, scorer, size).fit(PIXELS, labels=LABELS)
+            except UserError as error:
+                refused[scorer] = str(error)
+                continue
+            before[f"{name}-{number}.ood"] = d.score(PIXELS[:10])
+            d.save(tmp_path / f"{name}-{number}.ood")
+        files[name] = (how, [file for file in before if file.startswith(name)])
+        assert refused.keys() <= ({"featurenorm", "masf"} if name.startswith("vit") else set()), refused
+        assert all("residual blocks" in reason for reason in refused.values()) and len(files[name][1]) > len(refused)
+    words = [sys.executable, "-c", AGAIN, repr((str(tmp_path), files))]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for file, scores_before in before.items():
         again = np.load(tmp_path / f"{file}.npy")
         assert again.dtype == np.float64 and np.array_equal(again, scores_before), file
-    assert {scorer for scorer, _ in refused} <= ({"featurenorm", "masf"} if name.startswith("vit") else set()), refused
-    assert all("residual blocks" in reason for _, reason in refused) and len(before) > len(refused)
 
 
 @pytest.mark.filterwarnings("ignore")
