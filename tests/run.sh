@@ -5,4 +5,4 @@ extras="[test]"
 export OMP_NUM_THREADS=1
 python -m ruff check .
 python -m ruff format --check .
-exec python -m pytest -q -n 2 -m "not slow" "$@" # those take minutes: tests/full.sh
+exec python -m pytest -q -n 2 -m "not slow" "$@" # those: tests/full.sh

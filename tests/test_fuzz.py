@@ -17,7 +17,6 @@ TESTS = Path(__file__).parent
     [("fuzz.py", "--inputs", "300", "--seed", "0"), ("kills.py", "--kills", "6", "--seed", "0")],
     ids=["fuzz", "kills"],
 )
-@pytest.mark.slow
 def test_no_fault_is_found(words):
     done = subprocess.run(
         [sys.executable, TESTS / words[0], *words[1:]], cwd=TESTS.parent, capture_output=True, text=True
