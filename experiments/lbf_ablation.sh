@@ -79,7 +79,8 @@ for seed in $SEEDS; do
   done
 done
 
-run python -m common.tables "${results[@]}" --out "$out/table.md"
+run python -m common.tables "${results[@]}" --paired 1000 --out "$out/table.md"
+run python -m lbf.ablation "${results[@]}" --out "$out"
 if [ ${#truth[@]} -gt 0 ]; then # where the truth is known: what each network's Eq. 5 selects
   run python -m lbf.selection "${networks[@]}" ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --out "$out/selection.csv"
   run python -m lbf.selection "$out/seed-${SEEDS%% *}"/{pretrained,control,lbf}/checkpoint.pt ${SMOKE:+--limit 32} --deltas .125 .1 .05 .02 .01 .001 --out "$out/delta.csv" --figure "$out/delta"

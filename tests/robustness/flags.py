@@ -44,6 +44,7 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "dfb.quality": (("drawn-dfb/results.csv", "--masks", "drawn/masks/manifest.json", "--out", "f"), ("drawn-dfb", "drawn")),
     "dfb.temperature": ((*PAIR, "--out", "f", "--scorers", "msp"), ("dfb", "pre", "photos", "ood")),
     "dfb.tsne": (("drawn-dfb/checkpoint.pt", "--vanilla", *TSNE), ("drawn-dfb", "drawn")),
+    "lbf.ablation": (("rows/LBF/results.csv", "rows/control/results.csv", "--out", "f"), ("rows",)),
     "lbf.bars": (("rows/LBF/results.csv", "--paper", "printed.csv", "--out", "f"), ("rows", "printed.csv")),
     "lbf.figures": (("pre", "lbf", "--out", "f", *QUIET), ("pre", "lbf", "photos", "ood")),
     "lbf.finetune": ((PRE, "--preset", "shapes", *TRAIN), ("pre", "photos")),
@@ -66,7 +67,7 @@ NOT_ZERO = {
 }
 HIGHEST = {"momentum": 1, "area_low": 1, "scale_low": 8, "scale_high": 8, "cam_eps": 1, "theta": 1, "quality": 100}
 TRAINING = ("common.pretrain", "lbf.finetune", "dfb.finetune")
-FOLDERS = {"common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.quality", "dfb.temperature", "dfb.tsne", "lbf.bars",
+FOLDERS = {"lbf.ablation", "dfb.quality", "common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
            "lbf.figures", "lbf.finetune", "lbf.tsne"}  # whose --out is a folder  # fmt: skip
 NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet"}
 WORDS = {
