@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import flags
-from common.cli.commands import step_of
+from common.cli.commands import prog, step_of
 from common.cli.errors import UserError, command
 from common.cli.files import read_plain, sha256, write_atomically
 from common.cli.recipes import given, ranged
@@ -39,7 +39,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.detect", description=__doc__, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(prog=prog("common.detect"), description=__doc__, formatter_class=flags.formatter)
     parts = made.add_subparsers(dest="what", required=True, metavar="fit | score | show")
     how = {"formatter_class": flags.formatter}
     fit = parts.add_parser("fit", help="make a detector", description="Make a detector of a network.", **how)
