@@ -88,9 +88,11 @@ def traced(graph: Graph, size_px: int) -> Any:
             warnings.simplefilter("ignore")
             return torch.onnx.export(graph, (noise(size_px),), dynamo=True, verbose=False, **how).model_proto
     except Exception as error:  # torch raises many kinds
-        raise UserError(
-            f"{graph.network.name} cannot be exported to ONNX by torch {torch.__version__}: {in_short(error)}"
-        ) from error
+        cause = error
+        while cause.__cause__ is not None:  # the outer ones say that something went wrong, and whom to tell
+            cause = cause.__cause__
+        said = f"{graph.network.name} cannot be exported to ONNX by torch {torch.__version__}: {in_short(cause)}"
+        raise UserError(said) from error
 
 
 def metadata(graph: Graph, facts: dict[str, Any]) -> dict[str, str]:

@@ -131,7 +131,7 @@ def _knn(how: KNN, train: Features, _: Head) -> nn.Module:
     if len(train) > BANK:
         raise UserError(
             f"knn carries its training images along, at most {BANK:,} in ONNX, and this one has {len(train):,};"
-            f" fit it with --limit {BANK}"
+            f" fit it with a limit of {BANK:,}"
         )
     return Neighbours(train.penultimate, how.k)
 

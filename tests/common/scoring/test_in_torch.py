@@ -90,5 +90,5 @@ def test_a_score_without_a_form_is_one_line_that_names_those_with_one(world):
 
 def test_a_bank_that_is_too_large_is_refused(world, monkeypatch):
     monkeypatch.setattr(forms, "BANK", 79)
-    with pytest.raises(UserError, match="at most 79 in ONNX, and this one has 80; fit it with --limit 79"):
+    with pytest.raises(UserError, match="at most 79 in ONNX, and this one has 80; fit it with a limit of 79"):
         in_torch(scorer("knn:k=5"), "knn:k=5", world[1], world[0])
