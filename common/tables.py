@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
     made.add_argument(
         "--paper",
-        type=Path,
+        type=paper.table_path,
         default=None,
         metavar="PATH",
         help="a printed table (lbf/paper/table1.csv): all of it with ours beside; or a folder of them: the cells that both have",

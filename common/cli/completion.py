@@ -33,7 +33,9 @@ def script(every: Iterable[Any], words: list[str]) -> str:
             groups[group] = groups["ood"].add_parser(path[-1], help=f"commands of {path[-1]}").add_subparsers()
         made = parser_of(one.module)
         for action in made._actions:
-            if not action.choices and (action.type is Path or action.nargs in ("+", "*")):
+            if not action.choices and (
+                action.type is Path or action.metavar in ("FILE", "PATH") or action.nargs in ("+", "*")
+            ):
                 action.complete = shtab.FILE
         groups[group].add_parser(name, parents=[made], add_help=False, help=one.about.replace("%", "%%"))
     return shtab.complete(whole, words[0])
