@@ -1,7 +1,7 @@
 """Scores as torch modules, for graphs that leave Python: the numbers of common.scorers, in float64 as there.
 
 A form is called with what a network says of a batch: penultimate "batch channels", logits "batch classes" -> score "batch". What a fit has
-learnt it takes from the scorer itself. A NaN among its inputs comes out as NaN, where the scorer would refuse it. Numbers that are not whole are
+learnt it takes from the scorer itself. It does not look for NaN, which the scorer would refuse. Numbers that are not whole are
 buffers: torch's exporter rounds Python's to float32.
 """
 

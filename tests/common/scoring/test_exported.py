@@ -1,6 +1,8 @@
 """A detector as an ONNX model: onnxruntime gives its logits, scores and answers; what cannot be one is refused, and nothing is written."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from common.scoring import Detector, exported
 from common.scoring.exported import FORMAT, Graph, check
 from common.scoring.in_torch import in_torch
 
+PAGE = (Path(__file__).parents[3] / "docs" / "own_network.md").read_text()
 NAMES = ["cat", "dög", "fox"]
 PIXELS = torch.rand(30, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -58,6 +61,9 @@ def test_a_checkpoints_detector_by_the_command(opened, finished, typed, tmp_path
     )
     assert kept["weights_sha256"] == d.facts["network"]["weights_sha256"] and kept["size_px"] == "48"
     assert str(tmp_path).encode() not in (content := (tmp_path / "d.onnx").read_bytes()) and b".py" not in content
+    code = re.search(r"## ONNX.*?```python\n(.*?)```", PAGE, re.S)[1]
+    exec(code.replace("mine.onnx", "d.onnx"), on_the_page := {"images": images.numpy()})
+    assert np.array_equal(on_the_page["score"], scores)
     assert "done already" in typed(detect, "export", "d.ood", "d.onnx").err
 
 
