@@ -63,10 +63,10 @@ def write(path: Path, graph: Graph, facts: dict[str, Any], judge: Callable[[Tens
         node.ClearField("metadata_props"), node.ClearField("doc_string")
     onnx.helper.set_model_props(model, metadata(graph, facts))
     content = model.SerializeToString()
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     images = torch.cat([noise(size_px), 1 - noise(size_px), noise(size_px)[:1] / 2])
-    for batch in (images[:1], images[:2], images):
-        check(graph, session.run(graph.outputs, {"images": batch.numpy()}), batch, judge(batch)[1])
+    batches = [images[:1], images[:2], images]
+    for batch, answer in zip(batches, answers(runtime, graph, content, batches), strict=True):
+        check(graph, answer, batch, judge(batch)[1])
     write_atomically(path, lambda part: part.write_bytes(content))
 
 
@@ -93,6 +93,17 @@ def traced(graph: Graph, size_px: int) -> Any:
             cause = cause.__cause__
         said = f"{graph.network.name} cannot be exported to ONNX by torch {torch.__version__}: {in_short(cause)}"
         raise UserError(said) from error
+
+
+def answers(runtime: Any, graph: Graph, content: bytes, batches: list[Tensor]) -> list[list[np.ndarray]]:
+    """What onnxruntime makes of each batch. Raises UserError for a model that it cannot run, as one in bfloat16."""
+    quiet = runtime.SessionOptions()
+    quiet.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
+        return [session.run(graph.outputs, {"images": batch.numpy()}) for batch in batches]
+    except Exception as error:  # its own kinds, which have no base of their own
+        raise UserError(f"{graph.network.name}: onnxruntime cannot run it as ONNX: {in_short(error)}") from error
 
 
 def metadata(graph: Graph, facts: dict[str, Any]) -> dict[str, str]:

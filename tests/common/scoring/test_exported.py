@@ -114,6 +114,10 @@ class OfTwo(Sorted):
     [
         (Sorted(), "Sorted cannot be exported to ONNX by torch .*: No ONNX function found"),
         (OfTwo(), "OfTwo answers otherwise as ONNX: its logits of 5"),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)).bfloat16(),
+            "onnxruntime cannot run it",
+        ),
     ],
 )
 def test_a_network_that_is_another_as_a_graph_is_refused_and_what_stood_there_stands(opened, net, said, tmp_path):
