@@ -177,7 +177,11 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
         # common.convert reads no image of the set that it names
         options = [word for word in WORDS[name] if (command, word) != ("common.convert", "folder:nowhere")]
         return (word := draw.choice(options)), repr(word)
-    if kind in ("Path", "table_path") and name not in ("data", "folder", "to") and (command, name) != ("common.data.__main__", "out"):
+    if (
+        kind in ("Path", "table_path")
+        and name not in ("data", "folder", "to")
+        and (command, name) != ("common.data.__main__", "out")
+    ):
         return _odd_place(
             draw,
             folder,
