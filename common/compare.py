@@ -9,6 +9,7 @@ Both see the same redrawn test images, so what is hard for both cancels. It spea
 
 import argparse
 
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.flags import formatter
 from common.cli.recipes import ranged
@@ -18,7 +19,7 @@ from common.results.tables import markdown
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m common.compare", description=__doc__, formatter_class=formatter)
+    made = argparse.ArgumentParser(prog=prog("common.compare"), description=__doc__, formatter_class=formatter)
     made.add_argument("a", help="FILE.npz:SCORER")
     made.add_argument("b", help="FILE.npz:SCORER, on the same images")
     made.add_argument("--repeats", type=ranged(int, low=1), default=1000, metavar="N", help="redraws [1000]")

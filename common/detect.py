@@ -4,6 +4,7 @@
     python -m common.detect fit timm:resnet50@mine.pth --id data/train --held-out data/val --scorer vim --out d.ood
     python -m common.detect score d.ood inbox 'more/*.jpg' list.txt --csv out.csv
     python -m common.detect show d.ood
+    python -m common.detect export d.ood d.onnx
 
 A score is larger for in-distribution; an image is accepted where it reaches the threshold that --held-out has set.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import flags
-from common.cli.commands import step_of
+from common.cli.commands import prog, step_of
 from common.cli.errors import UserError, command
 from common.cli.files import read_plain, sha256, write_atomically
 from common.cli.recipes import given, ranged
@@ -39,10 +40,30 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.detect", description=__doc__, formatter_class=flags.formatter)
-    parts = made.add_subparsers(dest="what", required=True, metavar="fit | score | show")
-    how = {"formatter_class": flags.formatter}
-    fit = parts.add_parser("fit", help="make a detector", description="Make a detector of a network.", **how)
+    made = argparse.ArgumentParser(prog=prog("common.detect"), description=__doc__, formatter_class=flags.formatter)
+    parts = made.add_subparsers(dest="what", required=True, metavar="fit | score | show | export")
+
+    def part(name: str, said: str) -> argparse.ArgumentParser:
+        about = f"{said[0].upper()}{said[1:]}."
+        return parts.add_parser(name, help=said, description=about, formatter_class=flags.formatter)
+
+    fit, score = part("fit", "make a detector of a network"), part("score", "score images with a detector")
+    add_fit_arguments(fit)
+    add_score_arguments(score)
+    for one in (fit, score):
+        one.add_argument("--batch-size", type=ranged(int, low=1), default=250, metavar="N", help="images a pass [250]")
+        flags.add_data_argument(one)
+        flags.add_device_argument(one)
+        add_step_arguments(one)
+    part("show", "say what a detector is of").add_argument("detector", type=Path, help="what fit has written")
+    export = part("export", "write a detector as an ONNX model, normalisation, score and threshold in it, resizing not")
+    export.add_argument("detector", type=Path, help="what fit has written")
+    export.add_argument("onnx", type=Path, metavar="FILE", help="the model; what it says of itself is in its metadata")
+    add_step_arguments(export)
+    return made
+
+
+def add_fit_arguments(fit: argparse.ArgumentParser) -> None:
     network = "a finished checkpoint.pt, timm:NAME@FILE or torchvision:NAME@FILE; without @FILE weights are fetched"
     fit.add_argument("network", metavar="NETWORK", help=network)
     said = "in-distribution training images: a folder or a set's name (its training split) [those of the checkpoint]"
@@ -57,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
     said = "at most N training images, classes as equal as can be [all; a checkpoint's own limit]"
     fit.add_argument("--limit", type=ranged(int, low=1), metavar="N", help=said)
     fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="the detector")
-    score = parts.add_parser("score", help="score images", description="Score images with a detector.", **how)
+
+
+def add_score_arguments(score: argparse.ArgumentParser) -> None:
     score.add_argument("detector", type=Path, help="what fit has written")
     said = "image files, folders (with all below them), patterns in quotes, .txt lists of files"
     score.add_argument("images", nargs="+", metavar="IMAGES", help=said)
@@ -65,14 +88,6 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--csv", type=Path, required=True, metavar="FILE", help=out)
     said = "an image that does not decode: a row with its error, or stop [row]"
     score.add_argument("--on-corrupt", choices=("row", "stop"), default="row", help=said)
-    for part in (fit, score):
-        part.add_argument("--batch-size", type=ranged(int, low=1), default=250, metavar="N", help="images a pass [250]")
-        flags.add_data_argument(part)
-        flags.add_device_argument(part)
-        add_step_arguments(part)
-    show = parts.add_parser("show", help="say what a detector is of", description="Say what a detector is of.", **how)
-    show.add_argument("detector", type=Path, help="what fit has written")
-    return made
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,14 @@ class ToScore:
     device: str
     batch_size: int
     quiet: bool
+
+
+@dataclass(frozen=True)
+class Export:
+    """Which detector becomes which ONNX model."""
+
+    detector: Path
+    onnx: Path
 
 
 def opened(wanted: Fit) -> Detector:
@@ -181,6 +204,16 @@ def score(wanted: ToScore, step: Step) -> None:
     step.say(f"{len(rows) - broken:,} images scored{ends}; {broken:,} could not be read: {wanted.csv}")
 
 
+def export(wanted: Export, step: Step) -> None:
+    made = Detector.load(wanted.detector, device="cpu")
+    if step.is_done({"command": "common.detect export", "version": VERSION, "detector": sha256(wanted.detector)}):
+        return
+    made.export(wanted.onnx)
+    outputs = "logits, score" if made.threshold is None else "logits, score, accepted"
+    size = made.transform.size_px
+    step.say(f"{wanted.onnx}: images (batch x 3 x {size} x {size}, RGB in [0, 1]) -> {outputs}")
+
+
 def key_of(file: File) -> str:
     """Of its content; of one that cannot be read, why."""
     try:
@@ -206,11 +239,12 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.what == "show":
         return print(json.dumps(saved.read(arguments.detector)[1], indent=1))
-    kind = Fit if arguments.what == "fit" else ToScore
+    kind, work = {"fit": (Fit, fit), "score": (ToScore, score), "export": (Export, export)}[arguments.what]
     wanted = kind(**given(arguments, kind))
-    outputs, inputs = ([wanted.out], wanted.inputs) if isinstance(wanted, Fit) else ([wanted.csv], [wanted.detector])
-    with step_of(arguments, outputs, inputs) as step:
-        (fit if isinstance(wanted, Fit) else score)(wanted, step)
+    inputs = wanted.inputs if isinstance(wanted, Fit) else [wanted.detector]
+    output = {Fit: "out", ToScore: "csv", Export: "onnx"}[kind]
+    with step_of(arguments, [getattr(wanted, output)], inputs) as step:
+        work(wanted, step)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 from common import checkpoint
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.device import pick_device
 from common.cli.errors import UserError, command
 from common.cli.recipes import from_arguments
@@ -46,9 +47,7 @@ OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size", "on_corrupt")  
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m common.evaluate", description=__doc__, formatter_class=flags.formatter
-    )
+    made = argparse.ArgumentParser(prog=prog("common.evaluate"), description=__doc__, formatter_class=flags.formatter)
     made.add_argument("checkpoint", type=Path, nargs="?", help="a finished checkpoint.pt")
     made.add_argument(
         "--features", type=Path, metavar="FILE", help="an .npz of your own arrays instead of a checkpoint"

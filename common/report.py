@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.files import sha256, write_atomically
 from common.cli.recipes import from_arguments
@@ -36,7 +37,7 @@ def digest_of(path: Path) -> str | None:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m common.report", description=__doc__, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(prog=prog("common.report"), description=__doc__, formatter_class=flags.formatter)
     made.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of scored runs")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
     made.add_argument(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common import checkpoint
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.files import read_json
 from common.cli.locks import holder
@@ -73,7 +74,7 @@ def prune(folder: Path, yes: bool) -> None:
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(prog="python -m common.runs", description=__doc__, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(prog=prog("common.runs"), description=__doc__, formatter_class=flags.formatter)
     made.add_argument("what", choices=("list", "prune"))
     made.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="DIR", help="runs below it [runs]")
     made.add_argument("--yes", action="store_true", help="with prune: free them, not only say which")

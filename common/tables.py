@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.recipes import digest
@@ -36,7 +37,7 @@ VERSION = 3  # raised when the same rows give other text
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.tables", description=__doc__, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(prog=prog("common.tables"), description=__doc__, formatter_class=flags.formatter)
     made.add_argument("results", nargs="+", type=Path, help="CSV files of common.evaluate or dfb.evaluate")
     made.add_argument(
         "--metrics",
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the Markdown there too")
     made.add_argument(
         "--paper",
-        type=Path,
+        type=paper.table_path,
         default=None,
         metavar="PATH",
         help="a printed table (lbf/paper/table1.csv): all of it with ours beside; or a folder of them: the cells that both have",

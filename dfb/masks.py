@@ -27,6 +27,7 @@ from common.backbones.classifier import Classifier
 from common.backbones.output_stride import set_output_stride
 from common.cam import CamRecipe, class_attention
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.recipes import add_arguments, as_plain, choice, from_arguments, number, pick, ranged
 from common.cli.steps import Step, add_step_arguments, making
@@ -103,7 +104,7 @@ AGAINST = ("truth", boxes.NAME)
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m dfb.masks",
+        prog=prog("dfb.masks"),
         description=__doc__ + "\npresets: " + ", ".join(PRESETS),
         formatter_class=flags.formatter,
     )

@@ -9,7 +9,7 @@ from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.recipes import digest
 from common.data.specs import title
-from common.results.paper import AVERAGE, Table, join, read_printed
+from common.results.paper import AVERAGE, Table, join, read_printed, table_path
 from common.results.rows import read_rows
 from common.results.style import BLUE, ORANGE, figure_files, plt, save
 
@@ -43,7 +43,7 @@ def main() -> None:
     made = commands.parser("lbf.bars", __doc__)
     made.add_argument("results", nargs="*", type=Path, help="CSV files of common.evaluate [none: the paper's alone]")
     paper = "printed tables with AUROC columns"
-    made.add_argument("--paper", nargs="+", type=Path, required=True, metavar="FILE", help=paper)
+    made.add_argument("--paper", nargs="+", type=table_path, required=True, metavar="FILE", help=paper)
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for bars.png and .pdf")
     arguments = made.parse_args()
     out = arguments.out / "bars"

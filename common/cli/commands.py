@@ -9,10 +9,17 @@ from typing import Any
 from common.cli.flags import formatter
 from common.cli.steps import Step, add_step_arguments, making
 
+typed: dict[str, str] = {}  # module -> how it was typed, where not as `python -m MODULE` (common.cli.ood)
+
+
+def prog(module: str) -> str:
+    """What usage and errors call a command."""
+    return typed.get(module, f"python -m {module}")
+
 
 def parser(name: str, about: str | None, *shared: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
     """`python -m NAME`, with the flags of a step and those that `shared` adds."""
-    made = argparse.ArgumentParser(prog=f"python -m {name}", description=about, formatter_class=formatter)
+    made = argparse.ArgumentParser(prog=prog(name), description=about, formatter_class=formatter)
     for add in (*shared, add_step_arguments):
         add(made)
     return made

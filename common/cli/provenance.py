@@ -1,5 +1,6 @@
 """Where a number comes from: the commit of the code, versions, hardware."""
 
+import json
 import os
 import platform
 import subprocess
@@ -14,13 +15,27 @@ from common.cli.device import cpu_facts
 
 @cache
 def commit() -> str:
-    """The commit of this checkout, "-dirty" where tracked files differ from it; "unknown" outside a checkout."""
+    """The commit of this checkout, "-dirty" where tracked files differ from it. Installed without one: $OOD_COMMIT, or the commit that pip fetched,
+    or "unknown". A virtual environment that lies in somebody's checkout is none."""
+    file = Path(__file__).resolve()
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]  # the last: no tags
+    how = {"cwd": file.parent, "capture_output": True, "text": True, "check": True}
     try:
-        here = Path(__file__).resolve().parent
-        return subprocess.run(words, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(["git", "ls-files", "--error-unmatch", file.name], **how)
+        return subprocess.run(words, **how).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("OOD_COMMIT", "unknown")  # a copy of the working tree may carry its commit along
+        return os.environ.get("OOD_COMMIT") or _fetched(file)  # a copy of the working tree may carry its commit along
+
+
+def _fetched(file: Path) -> str:
+    """What pip wrote down (PEP 610) when it installed this file from a repository."""
+    for found in metadata.distributions(name="ood-backgrounds"):
+        if Path(found.locate_file("common/cli/provenance.py")).resolve() == file:
+            return (
+                json.loads(found.read_text("direct_url.json") or "{}").get("vcs_info", {}).get("commit_id", "")[:12]
+                or "unknown"
+            )
+    return "unknown"
 
 
 @cache

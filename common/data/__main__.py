@@ -1,4 +1,7 @@
-"""python -m common.data list | found | need | fetch | verify | shrink | table: what is there, get it, check it, write a smaller copy, write docs/datasets.md."""
+"""Data sets: what is there, get it, check it, write a smaller copy, write docs/datasets.md.
+
+python -m common.data list | found | need | fetch | verify | shrink | table
+"""
 
 import argparse
 import os
@@ -6,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli.commands import prog
 from common.cli.errors import UserError, command
 from common.cli.files import write_atomically
 from common.cli.outputs import check_outputs
@@ -15,7 +19,7 @@ from common.data.specs import BENCHMARKS, SPECS, Spec, expand, spec_of
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m common.data", description=__doc__)
+    made = argparse.ArgumentParser(prog=prog("common.data"), description=__doc__)
     words = ("list", "found", "need", "fetch", "verify", "shrink", "table")
     said = "found: the names of those that are there; need: an error that names those that are not, NAME/train for a set to train on"
     made.add_argument("what", choices=words, help=said)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from common.cli.commands import prog
 from common.cli.errors import UserError, command, unknown
 from common.cli.files import write_atomically
 from common.cli.outputs import check_outputs
@@ -278,7 +279,7 @@ def main() -> None:
     from PIL import Image
 
     parser = argparse.ArgumentParser(
-        prog="python -m common.data.shapes", description="Sixteen images of each set on one sheet."
+        prog=prog("common.data.shapes"), description="Sixteen images of each set on one sheet."
     )
     parser.add_argument("sheet", type=Path, metavar="SHEET.png")
     path = parser.parse_args().sheet

@@ -25,6 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 AVERAGE = "average"
 NAMES = METRICS | {"id_accuracy": "ID accuracy"}
+SUITE = Path(__file__).resolve().parents[2]  # where the packages lie, in a checkout or installed
 EXTRA = "ours only"  # marks rows that the paper does not have
 
 
@@ -70,6 +71,13 @@ class Table:
 
     def seeds(self, row: tuple[str, str, str]) -> int:
         return max((len(cell.values) for key, cell in self.cells.items() if key[0] == row), default=0)
+
+
+def table_path(text: str) -> Path:
+    """A path as it was typed; where nothing is there and the suite has that of a method (lbf/paper/table1.csv, lbf/paper), the suite's own."""
+    path = Path(text)
+    ours = SUITE / path
+    return ours if path.parts[1:2] == ("paper",) and not path.exists() and ours.exists() else path
 
 
 def read_printed(path: Path) -> list[dict[str, str]]:

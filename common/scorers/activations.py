@@ -89,11 +89,16 @@ class ReAct(_OfShaped):
     def train_needs(self) -> tuple[str, ...]:
         return ("penultimate",) if self.c is None else ()
 
-    def clip(self, train: Features | None) -> Callable[[np.ndarray], np.ndarray]:
+    def threshold(self, train: Features | None) -> float:
+        """c. Raises UserError where all images would be clipped to it."""
         c = percentile(train.penultimate, self.percentile) if self.c is None else self.c
         if self.c is None and c <= train.penultimate.min():
             what = f"percentile {self.percentile:g} of the training activations is {c:g}, their smallest value"
             raise UserError(f"{type(self).__name__}: {what}: clipped there all images would be alike")
+        return c
+
+    def clip(self, train: Features | None) -> Callable[[np.ndarray], np.ndarray]:
+        c = self.threshold(train)
         return lambda h: np.minimum(h, c)
 
     def learn(self, train: Features | None, head: Head) -> Score:

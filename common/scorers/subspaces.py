@@ -21,6 +21,11 @@ def origin(head: Head) -> np.ndarray:
     return -np.linalg.pinv(weight, rcond=max(weight.shape) * eps) @ head.bias
 
 
+def _length(u: np.ndarray, R: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """|R^T (h - u)| of each row of a block of features."""
+    return lambda h: np.linalg.norm((h - u) @ R, axis=1)
+
+
 @dataclass(frozen=True)
 class ViM(Scorer):
     """logsumexp(f) - alpha |R^T (h - u)|, u = -pinv(W) b, R the directions of least second moment about u (Wang et al. 2022).
@@ -47,8 +52,8 @@ class ViM(Scorer):
         what = f"D must be below the {channels} channels of the features, got {D}"
         raise UserError(f"{type(self).__name__}: {what}; nothing would be left as residual")
 
-    def residual(self, train: Features, head: Head) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-        """|R^T (h - u)| as a function of a block of features, and its mean over training images."""
+    def subspace(self, train: Features, head: Head) -> tuple[np.ndarray, np.ndarray, float]:
+        """u (channels), R (channels x residual directions), and the mean of |R^T (h - u)| over training images."""
         name, D = type(self).__name__, self.principal_dimensions(train.penultimate.shape[1])
         u = origin(head)
         if len(train) < len(u):
@@ -56,22 +61,23 @@ class ViM(Scorer):
             warn_poor_fit(self, f"{what}: the residual is poorly known")
         moment = scatter(train.penultimate, u)
         R = np.linalg.eigh(moment)[1][:, : len(u) - D]  # ascending: the smallest first
-
-        def residual(h: np.ndarray) -> np.ndarray:
-            return np.linalg.norm((h - u) @ R, axis=1)
-
-        length = row_wise(residual, train.penultimate).mean()
+        length = row_wise(_length(u, R), train.penultimate).mean()
         if length**2 <= CUTOFF * np.trace(moment):
             what = f"training features lie in {D} dimensions, nothing is left as residual"
             raise UserError(f"{name}: {what}; choose a smaller D")
-        return residual, length
+        return u, R, length
 
-    def learn(self, train: Features, head: Head) -> Score:
-        residual, length = self.residual(train, head)
+    def alpha(self, train: Features, length: float) -> float:
+        """What a residual of mean `length` counts in the unit of logits."""
         alpha = train.logits.max(axis=1).mean(dtype=np.float64) / length
         if alpha <= 0:
             what = "the largest logit of training images is not positive on average"
             warn_poor_fit(self, f"{what}, so that a residual counts for ID")
+        return alpha
+
+    def learn(self, train: Features, head: Head) -> Score:
+        u, R, length = self.subspace(train, head)
+        residual, alpha = _length(u, R), self.alpha(train, length)
 
         def score(h: np.ndarray, f: np.ndarray) -> np.ndarray:
             return logsumexp(f, axis=1) - alpha * residual(h)
@@ -86,7 +92,7 @@ class Residual(ViM):
     needs, train_needs, family = ("penultimate",), ("penultimate",), "other"
 
     def learn(self, train: Features, head: Head) -> Score:
-        residual = self.residual(train, head)[0]
+        residual = _length(*self.subspace(train, head)[:2])
         return lambda test: row_wise(lambda h: -residual(h), test.penultimate)
 
 

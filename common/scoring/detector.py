@@ -28,10 +28,11 @@ from common.metrics import threshold_at_tpr
 from common.scorers import Scorer, canonical, scorer
 from common.scorers.arrays import BASIC, Features, Head
 from common.scorers.base import Score
-from common.scoring import saved
+from common.scoring import exported, saved
 from common.scoring.features import Network, batches, check_needs, one_batch
 from common.scoring.foreign import Foreign
 from common.scoring.given import images_of
+from common.scoring.in_torch import in_torch
 from common.scoring.named import named_network
 
 Numbers = int | float | Sequence[int | float]
@@ -238,6 +239,14 @@ class Detector:
         train = {} if fitted.train is None else fitted.train.arrays
         said = {"network": facts["network"] | self._origin, "scorer": facts["scorer"] | saved.words_of(self.scorer)}
         saved.write(Path(path), saved.tensors(self.network, train, self.transform.size_px), facts | said)
+
+    @torch.inference_mode(False)
+    def export(self, path: Path | str) -> None:
+        """As an ONNX model (common.scoring.exported). Raises UserError for a score or a network that has none, and on another device than a CPU."""
+        if self.device.type != "cpu":
+            raise UserError(f'the detector is on {self.device}; Detector.load(path, device="cpu") can be exported')
+        form = in_torch(self.scorer, self.scorer_name, self._need_fitted().train, Head.of(self.network))
+        exported.write(Path(path), exported.Graph(self.network, form, self.threshold), self.facts, self.judge)
 
     @classmethod
     @torch.inference_mode(False)

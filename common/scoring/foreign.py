@@ -69,20 +69,27 @@ class Foreign(Headed):
 
     def penultimate(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels"]:
         """The head's input, pooled as the network pools. Raises UserError where the network's own logits are not the head's answer to it."""
-        self._seen.inputs = []
-        answer = list(tensors(self._answer(images)))
-        inputs, self._seen.inputs = self._seen.inputs, None
-        if len(inputs) != 1 or len(answer) <= self.reading.output:
-            raise UserError(f"{self.name}: {self.reading.head} was used {len(inputs)} times in a pass, expected once")
-        h = pooled(inputs[0], self.by_channel_first, self.reading.pool).float()
+        h, theirs = self.read(images)
         with torch.no_grad():
-            ours, theirs = AFTER[self.reading.after](self.head(h)), answer[self.reading.output].float()
+            ours = AFTER[self.reading.after](self.head(h))
             if ours.shape != theirs.shape or not alike(ours, theirs, self.tolerance):
                 raise UserError(
                     f"{self.name}: its outputs are not those of {self.reading.head}, as they were when it was looked at,"
                     " or NaN"
                 )
         return h
+
+    def read(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "..."]]:
+        """`penultimate` and the network's own answer, which nobody holds against each other: a graph can be traced through this."""
+        self._seen.inputs = []
+        answer = list(tensors(self._answer(images)))
+        inputs, self._seen.inputs = self._seen.inputs, None
+        if len(inputs) != 1 or len(answer) <= self.reading.output:
+            raise UserError(f"{self.name}: {self.reading.head} was used {len(inputs)} times in a pass, expected once")
+        h = pooled(inputs[0], self.by_channel_first, self.reading.pool).float()
+        return h, answer[self.reading.output].float()
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
         """The head's logits, also of a network that ends in a softmax."""

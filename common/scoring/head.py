@@ -165,7 +165,7 @@ def _width(net: nn.Module, name: str) -> int:
 def _rows(values: Tensor, channel_first: bool) -> Tensor:
     """batch locations channels"""
     values = values.movedim(1, -1) if channel_first else values
-    return values.reshape(len(values), -1, values.shape[-1])
+    return values.reshape(values.shape[0], -1, values.shape[-1])  # len() would fix a traced batch
 
 
 def pooled(values: Tensor, channel_first: bool, pool: str) -> Tensor:

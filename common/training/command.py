@@ -11,6 +11,7 @@ from common import checkpoint
 from common.backbones import BACKBONES
 from common.backbones.classifier import Classifier
 from common.cli import flags
+from common.cli.commands import prog
 from common.cli.device import resolve_precision
 from common.cli.errors import UserError
 from common.cli.flags import RunOptions
@@ -34,7 +35,7 @@ def main(made: argparse.ArgumentParser, methods: tuple[Method, ...]) -> None:
         pick({name: method for method in methods for name in method.presets}, arguments.preset)
         refuse_flags_of_others(arguments.preset, method, {m: given(arguments, m.objective.Recipe) for m in methods})
     run, changes = flags.run_options(arguments), given(arguments, method.objective.Recipe)
-    train(made.prog.split()[-1], method, arguments.preset, changes, run, vars(arguments))
+    train(arguments.command, method, arguments.preset, changes, run, vars(arguments))
 
 
 def refuse_flags_of_others(preset: str, method: Method, changes: dict[Method, dict[str, Any]]) -> None:
@@ -159,7 +160,8 @@ def start_of(own: dict[str, Any]) -> tuple[Classifier | None, dict[str, Any]]:
 def parser(methods: tuple[Method, ...], command: str, about: str) -> argparse.ArgumentParser:
     """Flags of these methods, which start alike. `command` and `about` are for --help."""
     said = "\n".join([about, *map(presets_text, methods)])
-    made = argparse.ArgumentParser(prog=f"python -m {command}", description=said, formatter_class=flags.formatter)
+    made = argparse.ArgumentParser(prog=prog(command), description=said, formatter_class=flags.formatter)
+    made.set_defaults(command=command)
     if methods[0].from_checkpoint:
         made.add_argument("checkpoint", type=Path, help="a finished checkpoint of common.pretrain")
         made.add_argument("--preset", default=None, help="a name from the list above [the checkpoint's data set]")

@@ -25,6 +25,7 @@ LINES: dict[str, tuple[tuple[Any, ...], tuple[str, ...]]] = {
     "common.convert": ((PRE, "--backbone", "resnet8", "--classes", "left", "right", "whole", "--id", "folder:photos", "--out", "new"), ("pre", "photos")),
     "common.data.__main__": (("list", "isun"), ()),
     "common.data.shapes": (("sheet.png",), ()),
+    "common.detect export": (("mine.ood", "d.onnx"), ("mine.ood",)),
     "common.detect fit": ((PRE, "--id", "photos/train", "--held-out", "photos/test", "--out", "d.ood", *QUIET), ("pre", "photos")),
     "common.detect score": (("mine.ood", "ood", "--csv", "scores.csv", *QUIET), ("mine.ood", "ood")),
     "common.detect show": (("mine.ood",), ("mine.ood",)),
@@ -69,7 +70,7 @@ HIGHEST = {"momentum": 1, "area_low": 1, "scale_low": 8, "scale_high": 8, "cam_e
 TRAINING = ("common.pretrain", "lbf.finetune", "dfb.finetune")
 FOLDERS = {"lbf.ablation", "dfb.quality", "common.convert", "common.pretrain", "dfb.classes", "dfb.figures", "dfb.finetune", "dfb.masks", "dfb.temperature", "dfb.tsne", "lbf.bars",
            "lbf.figures", "lbf.finetune", "lbf.tsne"}  # whose --out is a folder  # fmt: skip
-NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet"}
+NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet", "onnx"}
 WORDS = {
     "ood": ("", "nothing", "folder:", "folder:nowhere", "svhn:n=x", "svhn:n=", "shapes-noise:zork=1", "folder:photos", "isun:encode=zip1"),
     "id": ("", "nothing", "folder:nowhere", "svhn:n=-1", "shapes:zork=1", "shapes:correlation=2", "shapes:seed=x"),
@@ -150,7 +151,7 @@ def _emptied(folder: Path) -> Path:
 def _with(words: tuple[Any, ...], action: Any, value: str) -> tuple[Any, ...]:
     """The line with one value in the flag's place."""
     if not action.option_strings:  # the first positional
-        return (words[0], value, *words[2:]) if action.dest in ("b", "names") else (value, *words[1:])
+        return (words[0], value, *words[2:]) if action.dest in ("b", "names", "onnx") else (value, *words[1:])
     flag, kept, skip = action.option_strings[-1], [], False
     for word in words:
         skip = word == flag if isinstance(word, str) and word.startswith("--") else skip
@@ -180,7 +181,11 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
         # common.convert reads no image of the set that it names
         options = [word for word in WORDS[name] if (command, word) != ("common.convert", "folder:nowhere")]
         return (word := draw.choice(options)), repr(word)
-    if kind == "Path" and name not in ("data", "folder", "to") and (command, name) != ("common.data.__main__", "out"):
+    if (
+        kind in ("Path", "table_path")
+        and name not in ("data", "folder", "to")
+        and (command, name) != ("common.data.__main__", "out")
+    ):
         is_stem = (command, name) in (("lbf.sensitivity", "out"), ("lbf.selection", "figure"))
         return _odd_place(
             draw,

@@ -33,6 +33,34 @@ def test_the_commit_says_whether_tracked_files_differ_from_it(checkout):
     assert provenance.commit() == head + "-dirty"
 
 
+def test_an_environment_in_somebodys_checkout_has_not_its_commit(checkout, monkeypatch):
+    git(checkout, "init", "-q")
+    (checkout / "theirs.py").write_text("1")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "one")
+    (checkout / "provenance.py").write_text("1")
+    monkeypatch.delenv("OOD_COMMIT", raising=False)
+    assert provenance.commit() == "unknown"
+
+
+@pytest.mark.parametrize("place, commit", [(".", "0123456789ab"), ("elsewhere", "unknown")])
+def test_what_pip_fetched_from_a_repository_has_its_commit(checkout, monkeypatch, place, commit):
+    """Where it is this file that was installed by it, and not another copy of the suite."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(checkout.parent))
+    monkeypatch.delenv("OOD_COMMIT", raising=False)
+    told = checkout / place / "ood_backgrounds-1.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Name: ood-backgrounds\nVersion: 1\n")
+    (told / "direct_url.json").write_text(
+        '{"url": "https://x", "vcs_info": {"vcs": "git", "commit_id": "%s"}}' % ("0123456789abcdef" * 2)
+    )
+    monkeypatch.setattr(provenance, "__file__", str(checkout / "common/cli/provenance.py"))
+    (checkout / "common/cli").mkdir(parents=True)
+    (checkout / "common/cli/provenance.py").write_text("")
+    monkeypatch.setattr("sys.path", [str(checkout / place)])
+    assert provenance.commit() == commit
+
+
 def test_outside_a_checkout_the_commit_is_what_the_environment_says(checkout, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(checkout.parent))
     monkeypatch.setenv("OOD_COMMIT", "abc")

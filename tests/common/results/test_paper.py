@@ -8,7 +8,7 @@ import pytest
 from result_rows import result_row
 
 from common.cli.errors import UserError
-from common.results.paper import as_csv, as_latex, as_markdown, join, left_out, read_printed
+from common.results.paper import as_csv, as_latex, as_markdown, join, left_out, read_printed, table_path
 
 ROOT = Path(__file__).resolve().parents[3]
 PRINTED = """id_set,backbone,printed,method,scorer,ood_set,metric,value,note
@@ -159,3 +159,15 @@ def test_printed_numbers_equal_the_transcription(method, number):
         for cell in read_printed(ROOT / method / "paper" / f"table{number}.csv")
     ]
     assert ours == given, "the same cells in the same order"
+
+
+def test_printed_tables_are_found_from_anywhere_and_ones_own_come_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        table_path("lbf/paper/table1.csv") == ROOT / "lbf/paper/table1.csv"
+        and table_path("dfb/paper") == ROOT / "dfb/paper"
+    )
+    for text in ("lbf/paper/table9.csv", "paper/table1.csv", "lbf/loss.py", str(tmp_path / "lbf/paper")):
+        assert table_path(text) == Path(text)
+    (tmp_path / "lbf/paper").mkdir(parents=True)
+    assert table_path("lbf/paper") == Path("lbf/paper")
