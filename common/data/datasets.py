@@ -15,6 +15,7 @@ from common.data.formats import Raw
 from common.data.images import Images, balanced_subset
 from common.data.listing import is_text
 from common.data.notes import note
+from common.data.own import NAMES, OWN, is_undivided
 from common.data.specs import GENERATED, SPECS, Spec, parse, spec_of, title
 from common.data.transforms import Transform
 
@@ -91,7 +92,7 @@ def _at_size(name: str, spec: Spec, raw: Raw, transform: Transform) -> Images | 
 def read(name: str, split: str, root: Path) -> Raw:
     """The split as it lies on disk, its count checked, nothing resized or re-encoded."""
     spec = spec_of(name)
-    if spec.name.startswith("folder:"):
+    if parse(name)[0] in OWN:
         return spec.loader(root, split, {})
     if split not in spec.counts:
         hint = "; it is for localisation only and cannot be an OOD set" if spec.role == "boxes" else ""
@@ -126,7 +127,7 @@ def _load_shapes(
     name: str, split: str, transform: Transform | None, limit: int | None, classes: Sequence[str] | None
 ) -> Images:
     if name.partition(":")[0] not in GENERATED:
-        raise unknown("data set", name, (*SPECS, "folder:PATH", *GENERATED))
+        raise unknown("data set", name, (*SPECS, *NAMES, *GENERATED))
     from common.data import shapes  # generated, and imported only when asked for
 
     images = shapes.load(name, split, limit)
@@ -144,4 +145,7 @@ def _load_shapes(
 
 def training_images(id_set: str, transform: Transform, *, root: Path, **how) -> Images | FolderImages:
     """The ID training set; `how` and what is raised as in `load`."""
+    if is_undivided(id_set):
+        said = "train/ and test/ in a folder, or two lists, TRAIN,TEST, would keep some for that"
+        note(f"{id_set} has no test split: all its images are trained on, and none are left to score; {said}")
     return load(id_set, "train", root=root, transform=transform, to_train_on=True, **how)

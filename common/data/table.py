@@ -104,6 +104,8 @@ def state(spec: Spec, root: Path) -> str:
         return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
     if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
+    if place.is_file():
+        return "found, a list"
     count = len(look(place).images)
     expected = (
         PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())

@@ -16,6 +16,7 @@ from common import data
 from common.cli.errors import UserError
 from common.data.folders import FolderImages, in_memory
 from common.data.images import Images
+from common.data.own import OWN
 from common.data.specs import GENERATED, SPECS
 from common.data.transforms import Transform
 
@@ -69,7 +70,7 @@ def images_of(
 def _named(given: str | os.PathLike) -> str:
     """The name of a set: its own, or that of a folder."""
     name = os.fspath(given)
-    known = isinstance(given, str) and name.partition(":")[0] in (*SPECS, *GENERATED, "folder")
+    known = isinstance(given, str) and name.partition(":")[0] in (*SPECS, *GENERATED, *OWN)
     if not known and not Path(given).is_dir():
         raise UserError(f"{name!r} is no file, no folder and no known set (python -m common.data list)")
     return name if known else f"folder:{name}"
