@@ -145,7 +145,8 @@ def _load_shapes(
 
 def training_images(id_set: str, transform: Transform, *, root: Path, **how) -> Images | FolderImages:
     """The ID training set; `how` and what is raised as in `load`."""
+    images = load(id_set, "train", root=root, transform=transform, to_train_on=True, **how)
     if is_undivided(id_set):
         said = "train/ and test/ in a folder, or two lists, TRAIN,TEST, would keep some for that"
         note(f"{id_set} has no test split: all its images are trained on, and none are left to score; {said}")
-    return load(id_set, "train", root=root, transform=transform, to_train_on=True, **how)
+    return images

@@ -198,7 +198,13 @@ def spec_of(name: str) -> Spec:
     base, options = parse(name)
     if base in OWN:
         counts = dict.fromkeys(splits_of(base, options) or ["test"], 0)
-        facts = {"role": "id or ood", "is_benchmark": False, "encoding": "as found", "licence": "yours"}
+        facts = {
+            "role": "id or ood",
+            "is_benchmark": False,
+            "encoding": "as found",
+            "licence": "yours",
+            "by_hand": "put it there",
+        }
         loader = lambda root, split, none: read_own(base, options, split)  # noqa: E731
         return Spec(name, name, counts, loader, **facts, places=places_of(base, options))
     if name.startswith("shapes"):

@@ -53,7 +53,7 @@ def fitted(preset: Preset, own: dict[str, Any], root: Path, network: str | None)
     return replace(preset, id_set=own["id"], backbone=backbone, transform=transform_for(own["id"], backbone, side))
 
 
-def transform_for(id_set: str, backbone: str, side: float) -> Transform:
+def transform_for(id_set: str, backbone: str, side: float | int) -> Transform:
     """Small networks see the images' own size, between 16 and 64 px, in steps of 8; large ones the size they are meant for."""
     meant_for = spec(backbone).image_size
     if meant_for >= LARGE_FROM_PX:
@@ -63,7 +63,7 @@ def transform_for(id_set: str, backbone: str, side: float) -> Transform:
     return Transform(min(SMALL_PX, max(16, int(side) // 8 * 8)))
 
 
-def typical_side(id_set: str, root: Path) -> float:
+def typical_side(id_set: str, root: Path) -> float | int:
     """Median length in pixels of the shorter sides of (200 of) the training images; those whose header cannot be read do not count."""
     if id_set.partition(":")[0] not in OWN:
         return default_transform(id_set).size_px
