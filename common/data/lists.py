@@ -93,11 +93,20 @@ def _row(path: Path, line: int, text: str, root: Path) -> Row:
         if not below.is_relative_to(root.as_posix()):
             raise UserError(f"{path} line {line}: {name} must lie below {root}; give root=DIR with the list")
         below = below.relative_to(root.as_posix())
-    if label is not None and NUMBER.fullmatch(label):
-        if int(label) < int(OUTSIDE):
-            raise UserError(f"{path} line {line}: the label must be a number >= 0, {OUTSIDE} or a name, got {label}")
-        label = str(int(label))
+    if label is not None:
+        label = _label(path, line, label)
     return Row(line, str(below), label)
+
+
+def _label(path: Path, line: int, label: str) -> str:
+    """A number in one spelling, or a name. Raises UserError for several columns, and a number that is no label."""
+    if "\t" in label or (" " in label and NUMBER.fullmatch(label.partition(" ")[0])):
+        raise UserError(f"{path} line {line}: expected one label behind the path, got {label!r}")
+    if not NUMBER.fullmatch(label):
+        return label
+    if int(label) < int(OUTSIDE):
+        raise UserError(f"{path} line {line}: the label must be a number >= 0, {OUTSIDE} or a name, got {label}")
+    return str(int(label))
 
 
 def parted(text: str) -> tuple[str | None, str | None]:

@@ -1,5 +1,6 @@
 """Somebody's own images, `folder:PATH` and `list:FILE`: what such a name says, and where its splits lie."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from common.cli.arrays import CONTROL
@@ -11,6 +12,7 @@ from common.data.listing import is_text
 OWN = ("folder", "list")
 NAMES = ("folder:PATH", "list:FILE")
 SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders, or lists, of a split, the first that is there
+LIKE_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # in any capitals
 ROOT = ":root="
 
 
@@ -71,8 +73,9 @@ def read_own(base: str, options: dict[str, str], split: str) -> Raw:
     """A split: its own folder or list, where it has one of any split, else all there is."""
     path = _whole(options["path"])
     if base == "folder":
-        divided = any(split_folder(path, other) for other in SPLITS)
-        return formats.folder(split_folder(path, split) or path / split if divided else path)
+        if any(split_folder(path, other) for other in SPLITS):
+            return formats.folder(split_folder(path, split) or path / split)
+        return without_splits(formats.folder(path))
     found, images = lists_of(options["path"]), _whole(options["root"]) if "root" in options else None
     if images and not images.is_dir():
         raise NotThere(f"{spelled(base, options)}: expected the folder of its images at {images}")
@@ -81,6 +84,14 @@ def read_own(base: str, options: dict[str, str], split: str) -> Raw:
     if split not in found:
         raise NotThere(f"expected a list of images at {path / split}.txt")
     return lists.read(found[split], images, found.get("train"))
+
+
+def without_splits(raw: Raw) -> Raw:
+    """The same without labels where all its class folders are called as splits are elsewhere: Train and Test are no classes."""
+    if raw.labels is None or not all(name.casefold() in LIKE_SPLITS for name in raw.classes):
+        return raw
+    said = f"its folders {', '.join(raw.classes)} look like splits, which are called train and test (or val)"
+    return replace(raw, labels=None, unlabelled=said)
 
 
 def split_folder(path: Path, split: str) -> Path | None:

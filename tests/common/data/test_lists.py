@@ -108,6 +108,8 @@ FAULTS = {
     "no extension": ("a/1 0", "line 1: expected PATH or PATH LABEL .* got 'a/1 0'"),
     "a header": ("path label\n" + lines(0), "line 1: expected PATH or PATH LABEL .* got 'path label'"),
     "commas": ("a/1.png,0", "line 1: expected PATH or PATH LABEL"),
+    "numbers in columns": ("a/1.png 0 1", "line 1: expected one label behind the path, got '0 1'"),
+    "columns by tabs": ("a/1.png\ta\t0", r"line 1: expected one label behind the path, got 'a\\t0'"),
     "outside": ("/a/1.png 0", "line 1: /a/1.png must lie below .*mine; give root=DIR"),
     "climbing": ("a/../b/1.png", r"line 1: the path a/\.\./b/1.png must not climb"),
     "twice": (lines(0, 0) + "\n./a/1.png 0", "line 4 names a/1.png again, which line 1 does"),

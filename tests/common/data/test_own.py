@@ -90,3 +90,14 @@ def test_all_of_an_undivided_set_is_trained_on_with_a_word(lists, capsys):
     assert "has no test split: all its images are trained on" in capsys.readouterr().err
     training_images("list:mine", Transform(32), root=lists)
     assert capsys.readouterr().err == ""
+
+
+def test_folders_that_are_called_like_splits_are_no_classes(noise, tmp_path):
+    for k, name in enumerate(("Train/a/1", "Train/b/1", "Validation/a/1")):
+        noise(f"pets/{name}.png", seed=k)
+    name = f"folder:{tmp_path / 'pets'}"
+    assert len(load(name, "test", root=tmp_path)) == 3
+    with pytest.raises(UserError, match="has no labels to train on: its folders Train, Validation look like splits, "):
+        training_images(name, Transform(32), root=tmp_path)
+    (tmp_path / "pets/Validation").rename(tmp_path / "pets/Car")  # trains and cars
+    assert training_images(name, Transform(32), root=tmp_path).classes == ("Car", "Train")
