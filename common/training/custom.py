@@ -33,14 +33,14 @@ LOOKED_AT = 200  # images whose size is read
 
 @dataclass(frozen=True)
 class CustomRecipe(TrainRecipe):
-    """Pre-training on one's own images. The fields that have no flag are what the images and the network said."""
+    """A TrainRecipe with what the images and the network said beside: these fields have no flag."""
 
     image_size: int = 0  # pixels
     mean: tuple[float, ...] = ()  # what the network normalises by, of images in [0, 1]
     std: tuple[float, ...] = ()
 
 
-RECIPE = CustomRecipe(schedule="one-cycle", nesterov=True, area_low=0.3)
+RECIPE = TrainRecipe(schedule="one-cycle", nesterov=True, area_low=0.3)
 PRESET = Preset("", "", RECIPE, "ours: follows from the images and the network")
 
 
@@ -97,8 +97,10 @@ def settled(given: Given, made: Training) -> Training:
     if "crop" in given.changes or type(recipe).__dataclass_fields__["crop"].metadata["options"] == ("none",):
         del derived["crop"]  # the method has a way of its own
     recipe = replace(recipe, **(derived | given.changes))
-    if isinstance(recipe, CustomRecipe):
-        recipe = replace(recipe, image_size=size_px, **normalised(given, made))
+    if not given.method.from_checkpoint:
+        stats = normalised(given, made)
+        if type(recipe) is TrainRecipe:  # another objective's has fields of its own
+            recipe = CustomRecipe(**vars(recipe), image_size=size_px, **stats)
     made = replace(made, recipe=recipe)
     say(given, made, derived)
     return made
@@ -134,8 +136,10 @@ def say(given: Given, made: Training, derived: Iterable[str]) -> None:
     """What was derived, and nothing that a flag gave."""
     recipe, shown = made.recipe, [*derived, *(name for name in ("delta", "mu") if hasattr(made.recipe, name))]
     words = [f"{max(made.images.size_px)} px"]
-    if isinstance(recipe, CustomRecipe):
-        mean, std = (" ".join(f"{value:.3f}" for value in of) for of in (recipe.mean, recipe.std))
+    if not given.method.from_checkpoint:
+        mean, std = (
+            " ".join(f"{x:.3f}" for x in getattr(made.model.normalise, of).flatten()) for of in ("mean", "std")
+        )
         words.append(f"normalised by mean {mean}, std {std}")
     for name in shown:
         value, said = getattr(recipe, name), name.replace("_", " ")
