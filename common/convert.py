@@ -28,6 +28,7 @@ from common.data import shapes
 from common.data.datasets import read
 from common.data.formats import listed
 from common.data.listing import is_text
+from common.data.own import OWN
 from common.data.specs import SPECS, canonical, spec_of
 from common.data.transforms import default_transform
 from common.results.columns import formula
@@ -87,7 +88,7 @@ def said_by(given: dict[str, Any]) -> Said:
     """The flags by name, checked. Raises UserError that names the one that cannot be."""
     words, root = list(given["classes"]), given["data"]
     named = words[0] if len(words) == 1 else ""
-    is_set = bool(named) and (named.partition(":")[0] in (*SPECS, "folder") or named.startswith("shapes"))
+    is_set = bool(named) and (named.partition(":")[0] in (*SPECS, *OWN) or named.startswith("shapes"))
     id_set = canonical(given["id"] or (named if is_set else ""))
     if id_set and not has_classes(id_set):
         raise UserError(f"--id {id_set} has no classes to be in-distribution")

@@ -26,7 +26,8 @@ from common.cli.recipes import given, ranged
 from common.cli.steps import Step, add_step_arguments
 from common.data.decoding import read
 from common.data.listing import File, class_names
-from common.data.specs import split_folder
+from common.data.own import read_own, split_folder
+from common.data.specs import parse
 from common.results.columns import formula
 from common.scoring import saved
 from common.scoring.detector import Detector
@@ -154,6 +155,10 @@ def named_in(path: Path) -> list[str]:
 
 
 def folders_of(place: str) -> list[str]:
+    if place.startswith("list:"):
+        if (raw := read_own(*parse(place), "train")).labels is None:
+            raise UserError(f"--classes is required: {raw.unlabelled}")
+        return list(raw.classes)
     folder = Path(place.removeprefix("folder:"))
     if not folder.is_dir():
         raise UserError(f"--classes is required: {place} is no folder whose class folders would name them")

@@ -11,6 +11,7 @@ import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -20,13 +21,15 @@ from common import checkpoint
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError, command
 from common.cli.recipes import choice, number, numbers
+from common.data.images import balanced_subset
 from common.data.masks import StoredMasks, check_masks, read_masks, true_masks
 from common.training import command as training
+from common.training.custom import CUSTOM
 from common.training.distributed import over_batch
 from common.training.method import Given, Method, Training
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import TrainRecipe
-from lbf.locations import LOCATIONS, WITH_TRUTH, background_locations, select_locations
+from lbf.locations import LOCATIONS, WITH_TRUTH, background_locations, local_maps, select_locations
 from lbf.loss import background_norm_loss, local_norms
 
 
@@ -59,6 +62,7 @@ PRESETS = {
     "cifar100": LBFRecipe(delta=0.01, mu=2.0),
     "imagenet100": LBFRecipe(epochs=10, lr=5e-5, delta=0.01, mu=3.0, crop="resized"),
     "shapes": LBFRecipe(epochs=12, batch_size=64, lr=0.05, precision="float32"),
+    CUSTOM: LBFRecipe(weight_decay=5e-4, schedule="one-cycle"),  # what it does not give follows from images and network
 }
 
 
@@ -128,6 +132,13 @@ def selected_share(model: Classifier, images, delta: float, count: int = 2000) -
     return float(torch.cat(masks).double().mean())
 
 
+def quiet_norm(model: Classifier, images, count: int = 500) -> float:
+    """A mu of one's own images: the norm, to two digits, that a quarter of the locations of (at most `count`) training images do not reach."""
+    rows = balanced_subset(images.labels.cpu(), min(count, len(images)), torch.Generator().manual_seed(0))
+    norms = [local_norms(found).flatten().cpu() for _, found, _ in local_maps(model, images.subset(rows))]
+    return float(f"{np.quantile(torch.cat(norms).numpy(), 0.25):.2g}")
+
+
 def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:
     """The masks that the recipe's locations need, of these images and this start network. Raises UserError for those of others."""
     if (folder is None) != (recipe.locations != "masks"):
@@ -147,6 +158,8 @@ def begin(given: Given) -> Training:
     if recipe.delta is None:
         recipe = replace(recipe, delta=1 / model.classes)
     images = given.images()
+    if given.preset == CUSTOM and "mu" not in given.changes:
+        recipe = replace(recipe, mu=quiet_norm(model.to(given.device), images))
     masks = location_masks(recipe, given.own["masks"], images, model)
     recipe = replace(recipe, masks_sha256=masks.digest if masks else "")
     facts = {

@@ -17,13 +17,13 @@ from random import Random
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-from robustness import arrays, cases, files, flags, pictures, processes, world  # noqa: E402
+from robustness import arrays, cases, files, flags, lists, pictures, processes, world  # noqa: E402
 
-# Generator, and how many in a hundred inputs
+# Generator, and its share of the inputs
 GENERATORS = {
     "flags": (flags.make, 36), "own arrays": (arrays.own, 14), "rows": (arrays.rows, 12), "saved scores": (arrays.scores, 4),
     "checkpoints": (files.checkpoint, 10), "runs": (files.resumed, 2), "masks": (files.masks, 4), "cache": (files.cache, 4), "logs": (files.log, 2),
-    "images": (pictures.image, 7), "folders": (pictures.classes, 2), "tars": (pictures.tar, 3),
+    "images": (pictures.image, 7), "folders": (pictures.classes, 2), "tars": (pictures.tar, 3), "lists": (lists.make, 6),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from common.cli.files import write_atomically
 from common.cli.outputs import check_outputs
 from common.cli.recipes import ranged
 from common.data import fetch, table
+from common.data.own import OWN
 from common.data.specs import BENCHMARKS, SPECS, Spec, expand, spec_of
 
 
@@ -90,7 +91,7 @@ def need(words: Sequence[str], root: Path) -> None:
     """Raise UserError unless all sets are there, by file names alone: a script can ask before hours of training."""
     missing = []
     for word in words:
-        name, _, split = (word, "", "") if word.startswith("folder:") else word.partition("/")
+        name, _, split = (word, "", "") if word.partition(":")[0] in OWN else word.partition("/")
         spec = spec_of(name)
         state = table.state(spec, root)
         if not state.startswith(("found", "in ")) and not (state == "test set only" and split != "train"):

@@ -15,6 +15,7 @@ from common.data.formats import Raw
 from common.data.images import Images, balanced_subset
 from common.data.listing import is_text
 from common.data.notes import note
+from common.data.own import NAMES, OWN, is_undivided
 from common.data.specs import GENERATED, SPECS, Spec, parse, spec_of, title
 from common.data.transforms import Transform
 
@@ -25,14 +26,15 @@ IN_MEMORY_BYTES, IN_MEMORY_PX = 512 << 20, 64
 
 def load(
     name: str, split: str, *, root: Path, transform: Transform | None = None, limit: int | None = None, seed: int = 0,
-    classes: Sequence[str] | None = None, on_corrupt: str = "stop", to_train_on: bool = False,
+    classes: Sequence[str] | None = None, on_corrupt: str = "stop", to_train_on: bool = False, identify: bool = True,
 ) -> Images | FolderImages:  # fmt: skip
     """A split of a set, every image through `transform` (default: the set's own).
 
     `limit` images are drawn by `seed`: classes as equal as they can be where there are labels, else `formats.draw`. `classes`: a checkpoint's
     names, in whose order the labels are numbered. `on_corrupt`: "stop" at a file that does not decode, or "skip" it. Raises UserError for an
     unknown name, split or option, a missing set, a wrong count, an image that does not decode, other classes than `classes`, and where the
-    set is `to_train_on` for labels that are missing and a class without images.
+    set is `to_train_on` for labels that are missing and a class without images. `identify` False: nobody will ask which images they were, so
+    that no content of streamed files is hashed.
     """
     if limit is not None and not limit >= 1:
         raise UserError(f"limit must be >= 1, got {limit}")
@@ -51,7 +53,7 @@ def load(
         if to_train_on and limit is None:
             _check_labels(raw, name)  # once more: a class may have lost all its images
     facts = {"set": title(name), "split": split, "benchmark": spec.is_benchmark and len(raw) == whole}
-    return _at_size(name, spec, replace(raw, facts=raw.facts | facts), transform or spec.transform)
+    return _at_size(name, spec, replace(raw, facts=raw.facts | facts), transform or spec.transform, identify)
 
 
 def _check_labels(raw: Raw, name: str) -> None:
@@ -76,7 +78,7 @@ def _decodable(raw: Raw, name: str) -> Raw:
     return raw.take([row for row in range(len(raw)) if row not in broken], left_out=len(broken)) if broken else raw
 
 
-def _at_size(name: str, spec: Spec, raw: Raw, transform: Transform) -> Images | FolderImages:
+def _at_size(name: str, spec: Spec, raw: Raw, transform: Transform, identify: bool) -> Images | FolderImages:
     items, facts, encode = raw.items, raw.facts, parse(name)[1].get("encode")
     if encode:
         items, facts = re_encoded(items, encode), facts | {"benchmark": False}
@@ -85,13 +87,14 @@ def _at_size(name: str, spec: Spec, raw: Raw, transform: Transform) -> Images | 
     is_small = transform.size_px <= IN_MEMORY_PX and len(items) * 3 * transform.size_px**2 <= IN_MEMORY_BYTES
     if isinstance(items, np.ndarray) or is_small:
         return Images(name, in_memory(items, transform), labels, classes=classes, facts=facts)
-    return FolderImages(name, tuple(items), raw.names, transform, labels, classes, facts)
+    keys = None if identify else ()
+    return FolderImages(name, tuple(items), raw.names, transform, labels, classes, facts, keys=keys)
 
 
 def read(name: str, split: str, root: Path) -> Raw:
     """The split as it lies on disk, its count checked, nothing resized or re-encoded."""
     spec = spec_of(name)
-    if spec.name.startswith("folder:"):
+    if parse(name)[0] in OWN:
         return spec.loader(root, split, {})
     if split not in spec.counts:
         hint = "; it is for localisation only and cannot be an OOD set" if spec.role == "boxes" else ""
@@ -126,7 +129,7 @@ def _load_shapes(
     name: str, split: str, transform: Transform | None, limit: int | None, classes: Sequence[str] | None
 ) -> Images:
     if name.partition(":")[0] not in GENERATED:
-        raise unknown("data set", name, (*SPECS, "folder:PATH", *GENERATED))
+        raise unknown("data set", name, (*SPECS, *NAMES, *GENERATED))
     from common.data import shapes  # generated, and imported only when asked for
 
     images = shapes.load(name, split, limit)
@@ -144,4 +147,8 @@ def _load_shapes(
 
 def training_images(id_set: str, transform: Transform, *, root: Path, **how) -> Images | FolderImages:
     """The ID training set; `how` and what is raised as in `load`."""
-    return load(id_set, "train", root=root, transform=transform, to_train_on=True, **how)
+    images = load(id_set, "train", root=root, transform=transform, to_train_on=True, **how)
+    if is_undivided(id_set):
+        said = "train/ and test/ in a folder, or two lists, TRAIN,TEST, would keep some for that"
+        note(f"{id_set} has no test split: all its images are trained on, and none are left to score; {said}")
+    return images

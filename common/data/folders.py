@@ -100,7 +100,9 @@ class FolderImages:
     classes: tuple[str, ...] = ()
     facts: dict = field(default_factory=dict)
     digest: str = ""
-    keys: tuple[bytes, ...] | None = None  # of the contents, see `file_keys`; None = to be made
+    keys: tuple[bytes, ...] | None = (
+        None  # of the contents, see `file_keys`; None = to be made, () = none, of pixels neither
+    )
     workers: int = field(default_factory=worker_count)  # 0 = decode in this process
     seen: dict[int, bytes] = field(default_factory=dict, compare=False)  # `pixel_keys` of the rows that were read whole
 
@@ -137,7 +139,7 @@ class FolderImages:
 
     def whole_batches(self, order: Rows, batch_size: int = 0) -> Iterator[UInt8[Tensor, "batch 3 height width"]]:
         """The rows `order`, a batch at a time, through the transform, as they are scored: no crop is drawn."""
-        return self._stream(_Decoded(self.paths, self.transform), order, batch_size)
+        return self._stream(_Decoded(self.paths, self.transform, bool(self.keys)), order, batch_size)
 
     def training_batches(
         self, order: Rows, batch_size: int, seed: int, crop: tuple[float, float] = (0.08, 1.0), views: int = 1
@@ -190,10 +192,8 @@ def random_resized_crop(
 class _Decoded(Dataset):
     """Row -> its pixels, channels last; or an error's text, which crosses the border of a process whole."""
 
-    has_keys = True
-
-    def __init__(self, paths: tuple[File, ...], transform: Transform):
-        self.paths, self.transform = paths, transform
+    def __init__(self, paths: tuple[File, ...], transform: Transform, has_keys: bool = False):
+        self.paths, self.transform, self.has_keys = paths, transform, has_keys
 
     def __getitem__(self, row: int) -> np.ndarray | str:
         try:
@@ -210,13 +210,11 @@ class _Decoded(Dataset):
         if errors:
             return errors[0], []
         batch = torch.from_numpy(np.moveaxis(np.stack(rows), -1, -3).copy())
-        return batch, pixel_keys(batch) if self.has_keys and len(self.paths) <= HASH_LIMIT else []
+        return batch, pixel_keys(batch) if self.has_keys else []
 
 
 class _Cropped(_Decoded):
     """Crops of each image, one a view."""
-
-    has_keys = False
 
     def __init__(
         self, paths: tuple[File, ...], transform: Transform, seed: int, area: tuple[float, float], views: int

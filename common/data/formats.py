@@ -211,7 +211,7 @@ def numbered_by(raw: Raw, classes: Sequence[str], name: str) -> Raw:
         raise UserError(f"{name} has no labels: {raw.unlabelled}; {expected}")
     if missing := [own for own in classes if own not in raw.classes]:
         raise UserError(
-            f"{name} lacks the class {listed(missing)} (one without images needs an empty folder); {expected}"
+            f"{name} lacks the class {listed(missing)} (one without images needs an empty folder, or its name in a list's classes.txt); {expected}"
         )
     place = np.array([classes.index(own) for own in raw.classes])
     return replace(raw, labels=place[raw.labels], classes=tuple(classes))

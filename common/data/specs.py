@@ -1,6 +1,7 @@
 """The table of sets: what each is, where it comes from, how many images it must have, and how it is read.
 
-A name is `NAME` or `NAME:option=value,option=value`; `folder:PATH` is any folder of images; names that begin with "shapes" are generated.
+A name is `NAME` or `NAME:option=value,option=value`; `folder:PATH` and `list:FILE` are somebody's own images (common/data/own.py); names that begin with
+"shapes" are generated.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from common.cli.arrays import CONTROL
 from common.cli.errors import UserError, unknown
 from common.data import formats, imagenet
 from common.data.formats import Raw
-from common.data.listing import is_text
 from common.data.notes import note
+from common.data.own import NAMES, OWN, parse_own, part_of, place_of, places_of, read_own, spelled, splits_of
 from common.data.transforms import CIFAR, IMAGENET, Transform
 
 # common/data/shapes.py
@@ -163,15 +163,10 @@ def expand(names: Iterable[str]) -> list[str]:
 
 
 def parse(name: str) -> tuple[str, dict[str, str]]:
-    """`svhn:n=10000` -> ("svhn", {"n": "10000"}), the options in the table's order and spelling. A folder's path is whole under "path"."""
+    """`svhn:n=10000` -> ("svhn", {"n": "10000"}), the options in the table's order and spelling. Of OWN sets as `own.parse_own`."""
     base, _, rest = name.partition(":")
-    if base == "folder":
-        if not rest:
-            raise UserError("folder: needs a path, as in folder:my/images")
-        if not is_text(rest) or CONTROL.search(rest):
-            said = "Unicode text in one line, for it names rows of results"
-            raise UserError(f"the path of a set must be {said}; got {rest!r}")
-        return base, {"path": str(Path(rest))}
+    if base in OWN:
+        return base, parse_own(base, rest)
     pairs = [part.partition("=") for part in rest.split(",") if part]
     if not all(key and sign and value for key, sign, value in pairs):
         raise UserError(f"data set {name!r}: expected NAME:option=value,option=value")
@@ -187,16 +182,18 @@ def parse(name: str) -> tuple[str, dict[str, str]]:
 def canonical(name: str) -> str:
     """The one spelling of a name: `folder:a//b/` -> `folder:a/b`, `svhn:N=0100` -> `svhn:n=100`."""
     base, options = parse(name)
-    if base not in (*SPECS, "folder"):
+    if base in OWN:
+        return spelled(base, options)
+    if base not in SPECS:
         return name
-    words = options.values() if base == "folder" else [f"{key}={value}" for key, value in options.items()]
+    words = [f"{key}={value}" for key, value in options.items()]
     return base + (":" + ",".join(words) if options else "")
 
 
 def place(name: str) -> str:
     """What a name leads to: two names of one folder, whatever links they go through, have one."""
     base, options = parse(name)
-    return str(Path(options["path"]).expanduser().resolve()) if base == "folder" else canonical(name)
+    return place_of(base, options) if base in OWN else canonical(name)
 
 
 def is_control(name: str) -> bool:
@@ -207,15 +204,21 @@ def is_control(name: str) -> bool:
 def spec_of(name: str) -> Spec:
     """The table's row for a name (options allowed). Raises UserError that lists the known names."""
     base, options = parse(name)
-    if base == "folder":
-        path = Path(options["path"]).expanduser().absolute()
-        counts = {split: 0 for split in SPLITS if split_folder(path, split)} or {"test": 0}
-        facts = {"role": "id or ood", "is_benchmark": False, "encoding": "as found", "licence": "yours"}
-        return Spec(name, name, counts, partial(_any_folder, path), **facts, places=(str(path),))
+    if base in OWN:
+        counts = dict.fromkeys(splits_of(base, options) or ["test"], 0)
+        facts = {
+            "role": "id or ood",
+            "is_benchmark": False,
+            "encoding": "as found",
+            "licence": "yours",
+            "by_hand": "put it there",
+        }
+        loader = lambda root, split, none: read_own(base, options, split)  # noqa: E731
+        return Spec(name, name, counts, loader, **facts, places=places_of(base, options))
     if name.startswith("shapes"):
         raise UserError(f"{name} is generated: there are no files of it to list, fetch or verify")
     if base not in SPECS:
-        raise unknown("data set", base, (*SPECS, "folder:PATH", *GENERATED))
+        raise unknown("data set", base, (*SPECS, *NAMES, *GENERATED))
     known = (*SPECS[base].options, "encode") if SPECS[base].size_px == 32 else SPECS[base].options
     for key, value in options.items():
         if key not in known:
@@ -231,11 +234,11 @@ def check_ood(name: str, id_name: str) -> None:
     if place(name) == place(id_name):
         controls = f"; its control sets are {name}:encode=jpeg75 and the like" if id_name in SPECS else ""
         raise UserError(f"{name} is the in-distribution set itself{controls}")
-    if parse(id_name)[0] == "folder":
-        train, test = (split_folder(Path(place(id_name)), split) for split in ("train", "test"))
-        if test and Path(place(name)) == test.resolve():
+    if parse(id_name)[0] in OWN:
+        train, test = (part_of(*parse(id_name), split) for split in ("train", "test"))
+        if place(name) == test:
             raise UserError(f"{name} is the test split of the in-distribution set {id_name}")
-        if train and Path(place(name)) == train.resolve():
+        if place(name) == train:
             note(f"{name} is the training split of the in-distribution set {id_name}: its images count as OOD")
     if name.startswith("shapes"):
         return
@@ -249,23 +252,10 @@ def check_ood(name: str, id_name: str) -> None:
 
 def title(name: str) -> str:
     """What a table prints, another for every other set: one read with options never bears the plain title, a folder goes by its path."""
-    if name.partition(":")[0] not in (*SPECS, "folder"):  # generated, or somebody's own
+    if name.partition(":")[0] not in (*SPECS, *OWN):  # generated, or somebody's own
         return name
     base, options = parse(name)
-    if base == "folder":
+    if base in OWN:
         return canonical(name)
     said = ", ".join(f"{key}={value}" for key, value in options.items())
     return SPECS[base].title + (f" ({said})" if said else "")
-
-
-SPLITS = {"train": ("train",), "test": ("test", "val")}  # the folders of a split, the first that is there
-
-
-def split_folder(path: Path, split: str) -> Path | None:
-    return next((path / name for name in SPLITS[split] if (path / name).is_dir()), None)
-
-
-def _any_folder(path: Path, root: Path, split: str, options: dict[str, int]) -> Raw:
-    """The split's own folder where `path` has one of any split, else `path` itself."""
-    divided = any(split_folder(path, other) for other in SPLITS)
-    return formats.folder(split_folder(path, split) or path / split if divided else path)

@@ -23,9 +23,26 @@ Licences are given as commonly stated; read the source's own terms before use.
 RULES = f"""## Rules
 
 **Names.** `svhn:n=10000`, `imagenet1k:C=200,seed=0` and `places365:seed=1` take options; `folder:PATH` is any folder of images (class folders become labels; with `train/` or
-`test/` inside, a split is read from its own folder); `shapes...` is generated. `cifar10:encode=jpeg75` and `...:encode=webp90` are control sets: the same 32x32 images through a
+`test/` inside, a split is read from its own folder), `list:FILE` a list of them; `shapes...` is generated. `cifar10:encode=jpeg75` and `...:encode=webp90` are control sets: the same 32x32 images through a
 lossy encoder and back. If a score tells them from the originals, part of its result on JPEG or WebP sets is the encoding. A set named twice in one command, in whatever spelling, is
 one set, and no two sets share a title: a folder goes by its whole path.
+
+**Your own images.** `folder:PATH` has class folders in `PATH/train` and `PATH/test` (or `val`); an OOD set, or images to score, may lie flat. Without `train/` and `test/` all of it is
+trained on, and an evaluation on it is refused. `list:FILE` is a text file (UTF-8) with an image a line, `PATH` or `PATH LABEL`, paths below the list's folder or, with
+`list:FILE:root=DIR`, below `DIR`. The path ends at the last extension of an image, so names may have blanks. Labels are numbers from 0 without a gap, or names of classes, or -1
+throughout: out of distribution (OpenOOD's lists are of this form). `classes.txt` beside the list names the classes, a line each, and may name one without images. As ID set: `list:DIR`
+with `train.txt` and `test.txt` (or `val.txt`) in `DIR`, or `list:TRAIN,TEST`; the test list has the training list's classes and none of its images. The order of lines does not count:
+a list and a folder of the same images, paths and classes are one set, with one digest. A fault in a list is one line that names file and line.
+
+    python -m common.pretrain custom --id folder:pets --backbone resnet18 --out runs/pre
+    python -m lbf.finetune runs/pre/checkpoint.pt --preset custom --out runs/lbf
+    python -m dfb.masks runs/pre/checkpoint.pt --out runs/masks
+    python -m dfb.finetune runs/pre/checkpoint.pt --masks runs/masks --preset custom --out runs/dfb
+    python -m common.evaluate runs/lbf/checkpoint.pt --ood folder:street list:others.txt
+    python -m dfb.evaluate runs/dfb/checkpoint.pt --vanilla runs/pre/checkpoint.pt --ood folder:street
+
+The preset `custom` is this suite's own, untuned: size, normalisation, batch, length, rate, crop, and LBF's delta (1/K) and mu follow from images and network
+(`common/training/custom.py`), are said on stderr, stand in the recipe, and give way to their flags.
 
 **One transform for all.** Every image, ID or OOD, passes the same transform, which stands in each result: CIFAR: shorter side to 32, centre 32x32 (DICE, LINe, CIDER). ImageNet:
 shorter side to 256, centre 224x224. DFB: squeezed to 128x128. Resampling is PIL's bilinear filter, antialiased when it shrinks. An image that has the size already is not resampled.
@@ -38,7 +55,7 @@ not count. A folder that several links lead to is read once, its own parents nev
 before, and those that do not are left out, each named and counted.
 
 **Classes.** Labels are numbered by the names that the checkpoint has, in every split. A split with another class, or without one of them, is refused by name; a class without images
-needs an empty folder, and shifts nothing. `val/` is the test split where there is no `test/`.
+needs an empty folder (or its name in `classes.txt`), and shifts nothing. `val/` is the test split where there is no `test/`.
 
 **ID images among OOD images.** The ID set's own folder as OOD set is refused under any spelling, and so is a set all of whose images are in the ID test set; some shared images are
 counted on stderr and stay in. Compared are pixels at the network's size; those of streamed images (above 64 px) are known once they have passed, so that features taken from `--cache`, and
@@ -104,6 +121,8 @@ def state(spec: Spec, root: Path) -> str:
         return "found" if there == len(files) else f"incomplete: {there} of {len(files)} files"
     if place.name != spec.name and spec.name in SPECS:
         return f"in {place.name}, not counted"
+    if place.is_file():
+        return "found, a list"
     count = len(look(place).images)
     expected = (
         PLACES365_POOL if spec.name == "places365" else 0 if 0 in spec.counts.values() else sum(spec.counts.values())

@@ -6,6 +6,7 @@ file, in ROOT/.verified/NAME.json) and every later one compares with it: a chang
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +160,7 @@ def _check_images(spec: Spec, raw: formats.Raw, place: Path, against: IdTest | N
     if spec.name in IS_SHRUNK and good:
         _check_roughness(spec.name, float(np.mean([image.roughness for _, image in good])), report)
     _check_overlap((image.at_id_size for _, image in good), spec, against, report)
-    return {path.relative_to(place).as_posix(): image.sha256 for path, image in zip(raw.items, seen)}
+    return {os.path.relpath(str(path), place): image.sha256 for path, image in zip(raw.items, seen)}
 
 
 def inspect(path: Path, id_transform: Transform | None = None) -> Seen:

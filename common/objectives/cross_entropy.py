@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.backbones.classifier import Classifier
+from common.training.custom import CUSTOM, PRESET
 from common.training.distributed import over_batch
 from common.training.method import Method, Preset
 from common.training.objective import Batch, Clock, Objective, accuracy
@@ -34,6 +35,7 @@ PRESETS: dict[str, Preset] = {
     "cifar10-quick": Preset("cifar10", "resnet18", _QUICK, "ours: minutes, for trying things out"),
     "cifar100-quick": Preset("cifar100", "resnet18", _QUICK, "ours: minutes, for trying things out"),
     "shapes": Preset("shapes", "resnet8", TrainRecipe(epochs=20, batch_size=64, schedule="one-cycle", precision="float32"), "ours: the generated benchmark; docs/results/quickstart.md"),
+    CUSTOM: PRESET,
 }  # fmt: skip
 METHOD = Method("cross-entropy", CrossEntropy, PRESETS, title="pre-trained")
 

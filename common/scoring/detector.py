@@ -187,7 +187,7 @@ class Detector:
     def judge(self, images: Any) -> tuple[Int[np.ndarray, " images"], Float[np.ndarray, " images"]]:
         """The number of each image's class by the network, and its score."""
         fitted = self._need_fitted()
-        features = self._features(images_of(images, self.transform, root=self.data), self.scorer.needs)
+        features = self._features(images_of(images, self.transform, root=self.data, identify=False), self.scorer.needs)
         return features.logits.argmax(1), fitted.score(features)
 
     @property

@@ -14,6 +14,8 @@ from common.cli.errors import UserError
 from common.data.folders import at_size, worker_count
 from common.data.images import Images
 from common.data.listing import File, all_files
+from common.data.own import read_own
+from common.data.specs import parse
 from common.scoring.detector import Detector
 
 LIST = ".txt"
@@ -21,7 +23,7 @@ LIST = ".txt"
 
 def files_of(words: Sequence[str]) -> list[File]:
     """What the words lead to, each file once, in their order: files, folders with all images below them, patterns, lists (`.txt`, a path a line,
-    from the current folder). Raises UserError for a word that leads to nothing."""
+    from the current folder; `list:FILE` as a set's). Raises UserError for a word that leads to nothing."""
     found: dict[File, None] = {}
     for word in words:
         if not (files := _of_word(word)):
@@ -32,6 +34,8 @@ def files_of(words: Sequence[str]) -> list[File]:
 
 def _of_word(word: str) -> list[File]:
     path = Path(word)
+    if word.startswith("list:"):
+        return list(read_own(*parse(word), "test").items)
     if path.is_dir():
         return [file for _, file in all_files(path)]
     if path.suffix.lower() == LIST and path.is_file():

@@ -16,6 +16,7 @@ from common import data
 from common.cli.errors import UserError
 from common.data.folders import FolderImages, in_memory
 from common.data.images import Images
+from common.data.own import OWN
 from common.data.specs import GENERATED, SPECS
 from common.data.transforms import Transform
 
@@ -46,19 +47,21 @@ class Floats:
 
 def images_of(
     given: Any, transform: Transform, *, root: Path, split: str = "test", labels: Any = None,
-    classes: Sequence[str] | None = None, limit: int | None = None,
+    classes: Sequence[str] | None = None, limit: int | None = None, identify: bool = True,
 ) -> Images | FolderImages | Floats:  # fmt: skip
     """The images, each through `transform`; floats must have the size already. `classes`: number the labels in their order; None: without labels.
 
-    A name or folder that has splits gives its `split`. `labels`: of arrays, tensors and files, one of 0..K-1 an image. Raises UserError that says
-    what was given and what was expected.
+    A name or folder that has splits gives its `split`. `labels`: of arrays, tensors and files, one of 0..K-1 an image. `identify`: as in `data.load`.
+    Raises UserError that says what was given and what was expected.
     """
     if isinstance(given, (str, os.PathLike)) and not Path(given).is_file():
         if labels is not None:
             raise UserError(f"labels are given beside {given}, which has its own or none")
-        found = data.load(_named(given), split, root=root, transform=transform, limit=limit, classes=classes)
+        found = data.load(
+            _named(given), split, root=root, transform=transform, limit=limit, classes=classes, identify=identify
+        )
         return found if classes is not None or found.labels is None else replace(found, labels=None)
-    found = _images(given, transform)
+    found = _images(given, transform, None if identify else ())
     if len(found) == 0:
         raise UserError("there are no images")
     if limit is not None:
@@ -69,13 +72,13 @@ def images_of(
 def _named(given: str | os.PathLike) -> str:
     """The name of a set: its own, or that of a folder."""
     name = os.fspath(given)
-    known = isinstance(given, str) and name.partition(":")[0] in (*SPECS, *GENERATED, "folder")
+    known = isinstance(given, str) and name.partition(":")[0] in (*SPECS, *GENERATED, *OWN)
     if not known and not Path(given).is_dir():
         raise UserError(f"{name!r} is no file, no folder and no known set (python -m common.data list)")
     return name if known else f"folder:{name}"
 
 
-def _images(given: Any, transform: Transform) -> Images | FolderImages | Floats:
+def _images(given: Any, transform: Transform, keys: tuple | None) -> Images | FolderImages | Floats:
     if isinstance(given, (Images, FolderImages)):
         if given.size_px != (transform.size_px,) * 2:
             size = " x ".join(map(str, given.size_px))
@@ -91,7 +94,7 @@ def _images(given: Any, transform: Transform) -> Images | FolderImages | Floats:
         paths = tuple(Path(one) for one in given)
         if missing := [path for path in paths if not path.is_file()]:
             raise UserError(f"no image at {missing[0]}")
-        return FolderImages("files", paths, tuple(map(str, paths)), transform)
+        return FolderImages("files", paths, tuple(map(str, paths)), transform, keys=keys)
     raise UserError(f"images must be {WANTED}, got {type(given).__name__}")
 
 

@@ -13,6 +13,7 @@ from common.backbones.classifier import Classifier
 from common.cli import provenance
 from common.cli.device import pick_device
 from common.cli.errors import UserError
+from common.data.own import is_undivided
 from common.data.transforms import Transform, transform_from_facts
 from common.metrics import CONVENTION
 from common.scorers.arrays import Features, Head
@@ -69,7 +70,17 @@ class Network:
     def load(self, name: str, split: str = "test", limit: int | None = None) -> Any:
         classes = self.facts["classes"] if name == self.id_set else None
         how = {"root": self.how.data, "transform": self.transform, "on_corrupt": self.how.on_corrupt}
-        return data.load(name, split, limit=limit, classes=classes, **how)
+        images = data.load(name, split, limit=limit, classes=classes, **how)
+        if split == "test" and name == self.id_set:
+            self.refuse_trained_on(images)
+        return images
+
+    def refuse_trained_on(self, images: Any) -> None:
+        """Raise UserError where the ID test images are those that the network was trained on."""
+        is_own = self.facts.get("train_data") == self.id_set and is_undivided(self.id_set)
+        if is_own or images.digest == self.facts["train_data_sha256"]:
+            said = "nothing new is left to score; it needs a test split: train/ and test/ in a folder, or two lists"
+            raise UserError(f"{self.id_set}: its test images are those that the network was trained on: {said}")
 
     def test_images(self, ood: Iterable[str]) -> dict[str, Any]:
         """The test sets `ood` and then the ID set, by name; each is read once. Raises UserError where an OOD set is of the ID set's images."""

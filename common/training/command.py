@@ -19,6 +19,7 @@ from common.cli.recipes import add_arguments, digest, given, pick, ranged
 from common.cli.steps import Step, making
 from common.data.specs import canonical
 from common.data.transforms import default_transform, transform_from_facts
+from common.training import custom
 from common.training.distributed import device_of, is_main, of_main
 from common.training.engine import fit, run_words
 from common.training.method import Given, Method, Preset, Training
@@ -59,6 +60,7 @@ def train(
     with making([path], inputs, expect=run.expect, wait_s=run.wait, run=run.out, together=of_main) as step:
         asked = look_up(method, preset, changes, run, own, device)
         made = method.begin(asked)
+        made = custom.settled(asked, made) if asked.preset == custom.CUSTOM else made
         recipe, identity = settle(name, made, run.seed, device, step)
         if not step.is_done(identity):
             facts = {
@@ -131,6 +133,8 @@ def look_up(
         run = replace(run, limit=run.limit or facts["limit"])  # the same images, unless told otherwise
     else:
         preset, (network, facts) = pick(method.presets, name), start_of(own)
+        if name == custom.CUSTOM:
+            preset = custom.fitted(preset, own, run.data, network and network.name)
         id_set, recipe = canonical(own["id"] or preset.id_set), preset.recipe
         transform = preset.transform or default_transform(id_set, own["image_size"])
         if preset.transform and own["image_size"]:
@@ -142,7 +146,8 @@ def look_up(
             getattr(recipe, field) != value for field, value in changes.items()
         ):
             changes = changes | {"origin": f"{recipe.origin}, changed"}
-    return Given(method, replace(recipe, **changes), name, id_set, transform, run, device, own, network, facts)
+    recipe = replace(recipe, **changes)
+    return Given(method, recipe, name, id_set, transform, run, device, own, network, facts, changes)
 
 
 def start_of(own: dict[str, Any]) -> tuple[Classifier | None, dict[str, Any]]:
@@ -198,6 +203,11 @@ def presets_text(method: Method) -> str:
     own = [name for name in own if len({getattr(recipe, name) for recipe in recipes.values()}) > 1]
     lines = [f"presets of {method.name}{' (any backbone)' if method.from_checkpoint else ''}:"]
     for name, recipe in recipes.items():
+        if name == custom.CUSTOM:
+            lines.append(
+                f"  {name:18} any set: batch, length, rate and what else is not given follow from images and network"
+            )
+            continue
         preset = method.presets[name]
         where = f"{preset.id_set}, {preset.backbone}: " if isinstance(preset, Preset) else ""
         length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs} epochs"

@@ -46,6 +46,7 @@ class Given:
     own: dict[str, Any] = field(default_factory=dict)  # all flags' values by name, the method's own among them
     start: Classifier | None = None  # the finished network it goes on from, and the facts of its checkpoint
     start_facts: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)  # fields of the recipe that were given by flags
 
     @property
     def score(self) -> str:

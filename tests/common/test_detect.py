@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from common import detect
+from common.cli.errors import UserError
 from common.scoring import Detector
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_network.md").read_text()
@@ -113,3 +114,15 @@ def test_what_is_missing_or_wrong_is_one_line(place, typed, finished):
         assert said.code == 2 and said.err.strip().splitlines()[-1].startswith("error: "), said
         assert text in said.err or ("classes names 4" in text and "3 x 512 there, 4 x 512 here" in said.err), said.err
     assert not (place / "d.ood").exists() and not (place / "out.csv").exists()
+
+
+def test_classes_are_those_of_the_folders_or_of_the_list_of_the_training_images(place):
+    assert detect.folders_of("data") == detect.folders_of("folder:data/train") == ["cat", "dog", "fox"]
+    (place / "list.txt").write_text("data/train/fox/0.png 1\ndata/train/cat/0.png 0\n")
+    assert detect.folders_of("list:list.txt") == ["0", "1"]
+    (place / "classes.txt").write_text("cat\nfox\ndog")
+    assert detect.folders_of("list:list.txt") == ["cat", "fox", "dog"]
+    (place / "list.txt").write_text("data/train/fox/0.png")
+    for given in ("list:list.txt", "names.txt"):
+        with pytest.raises(UserError, match="^--classes is required: "):
+            detect.folders_of(given)

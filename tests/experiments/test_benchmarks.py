@@ -28,6 +28,8 @@ def in_this_process(harness, peaks: list[float]):
         ("dense_step", "--batch-size 0", "batch-size must be >= 1, got 0"),
         ("dense_step", "--repeats 0", "rounds must be >= 1, got 0"),
         ("streaming", "--images 1", "images must be >= 2, got 1"),
+        ("detector", "--images 0", "images must be >= 1, got 0"),
+        ("detector", "--train 19", "train must be >= 20, got 19"),
         ("scorers", "--train 7 --classes 4", "train must be >= 8, got 7"),
         ("scorers", "--ood 0", "ood must be >= 1, got 0"),
         ("features", "--test 1", "test must be >= 2, got 1"),
@@ -212,3 +214,29 @@ def test_a_side_whose_process_ended_is_an_error_that_says_so(load, monkeypatch):
     monkeypatch.setattr(bench, "apart", lambda *given, **how: None)
     with pytest.raises(UserError, match="^the process of 'ours' ended before its answer"):
         bench.run_apart(bench.ours, bench.Setting("resnet8", 4, 80, 6, 4, 1, "cpu", progress=False))
+
+
+def test_detector_prints_each_score_beside_the_networks_own_pass(run):
+    flags = "--images 4 --train 20 --image-size 72 --backbone resnet8 --batch-size 3 --rounds 1 --device cpu --scorers energy knn:k=2"
+    head, [table] = run("detector", flags)
+    assert head[0].startswith("4 images, resnet8, 72 px, batch 3, ") and head[0].endswith(" workers, 1 rounds")
+    assert table[0] == ["way", "median s", "ratio to decoding and forward pass", "range over rounds"]
+    assert [row[0] for row in table[1:]] == [
+        "decoding and forward pass", "Detector, energy", "Detector, knn:k=2", "common.detect score, energy",
+    ]  # fmt: skip
+    assert numbers(table, 2)[0] == 1 and min(numbers(table, 2)) > 0
+
+
+def test_a_detector_judges_as_its_network_does_from_pixels_as_near_as_libraries_are(load, tmp_path):
+    bench = load("detector")
+    bench.write_photographs(tmp_path, 20)
+    transform, device = bench.Transform(72, "resize-crop", 82), torch.device("cpu")
+    model = bench.build("resnet8", 2, image_size=72).eval()
+    paths = sorted(tmp_path.rglob("*.jpg"))
+    theirs = torch.stack([bench.Photographs(paths, transform)[k] for k in range(20)])
+    found = bench.detectors(model, ["maxlogit"], tmp_path, transform, 8, device)["maxlogit"]
+    assert bench.of_folder(found, tmp_path) == bench.of_files(found, paths) == 20
+    assert bench.plain_way(model, paths, transform, 8, device)() == 20
+    with torch.no_grad():
+        expected = model(theirs.float() / 255).max(1).values.numpy()
+    assert np.allclose(found.score(tmp_path), expected, atol=1e-4)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,12 +9,13 @@ from common.backbones import build
 from common.checkpoint import load, weights_digest
 from common.cli.errors import UserError
 from common.data import shapes
+from common.data.images import balanced_subset
 from common.data.masks import true_masks
 from common.objectives.cross_entropy import CrossEntropy
 from common.training.batches import Batches
 from common.training.engine import fit
 from common.training.objective import Batch, Clock
-from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, selection_numbers
+from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, quiet_norm, selection_numbers
 from lbf.locations import lowest_like, random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss
 
@@ -262,3 +264,16 @@ def test_dropout_off_batch_norm_frozen_and_half_precision_all_give_finite_gradie
 
 def test_delta_is_one_over_k_where_it_is_not_given():
     assert LBF(LBFRecipe(), network()).delta == 1 / 8 and LBF(LBFRecipe(delta=0.3), network()).delta == 0.3
+
+
+def test_a_mu_of_ones_own_images_is_a_quartile_of_local_norms_over_all_classes(images):
+    model = network().eval()
+    order = images.labels.argsort()  # by class, as a folder is read
+    with torch.no_grad():
+        chosen = images.subset(order).subset(
+            balanced_subset(images.labels[order], 16, torch.Generator().manual_seed(0))
+        )
+        norms = model.feature_map(chosen.pixels.float() / 255).norm(dim=1)
+    assert chosen.labels.bincount().tolist() == [2] * 8
+    found = quiet_norm(model, images.subset(order), count=16)
+    assert found == pytest.approx(np.quantile(norms.numpy(), 0.25), rel=0.05) and len(f"{found:g}".strip("0.")) <= 2

@@ -72,8 +72,10 @@ FOLDERS = {"lbf.ablation", "dfb.quality", "common.convert", "common.pretrain", "
            "lbf.figures", "lbf.finetune", "lbf.tsne"}  # whose --out is a folder  # fmt: skip
 NEW_FILES = {"out", "csv", "latex", "save_scores", "sheet", "onnx"}
 WORDS = {
-    "ood": ("", "nothing", "folder:", "folder:nowhere", "svhn:n=x", "svhn:n=", "shapes-noise:zork=1", "folder:photos", "isun:encode=zip1"),
-    "id": ("", "nothing", "folder:nowhere", "svhn:n=-1", "shapes:zork=1", "shapes:correlation=2", "shapes:seed=x"),
+    "ood": ("", "nothing", "folder:", "folder:nowhere", "svhn:n=x", "svhn:n=", "shapes-noise:zork=1", "folder:photos", "isun:encode=zip1",
+            "list:", "list:nowhere.txt", "list:photos", "list:one,two,three", "list:photos:root="),
+    "id": ("", "nothing", "folder:nowhere", "svhn:n=-1", "shapes:zork=1", "shapes:correlation=2", "shapes:seed=x",
+           "list:", "list:nowhere.txt", "list:photos"),
     "held_out": ("", "nothing", "folder:", "folder:nowhere", "shapes:zork=1", "svhn:n=x"),
     "scorers": ("", "nothing", "knn:k=0", "knn:k=x", "knn:k=nan", "energy:T=0", "energy:T=-1", "energy:T=inf", "energy:zork=1", "energy:T", "Energy "),
     "device": ("", "gpu", "cuda:99", "cpu:x", "meta", "tpu"),
@@ -179,7 +181,7 @@ def _odd(draw: Random, command: str, action: Any, folder: Path) -> tuple[str, st
         return None
     if name in WORDS:
         # common.convert reads no image of the set that it names
-        options = [word for word in WORDS[name] if (command, word) != ("common.convert", "folder:nowhere")]
+        options = [word for word in WORDS[name] if command != "common.convert" or "nowhere" not in word]
         return (word := draw.choice(options)), repr(word)
     if (
         kind in ("Path", "table_path")

@@ -21,7 +21,7 @@ def measured(path: Path) -> list[dict[str, str]]:
     return [{name: row[name] for name in MEASURED} for row in csv.DictReader(path.open(newline=""))]
 
 
-def _same(world: World) -> Callable[[Path], str]:
+def same_numbers(world: World) -> Callable[[Path], str]:
     """A check that the numbers are those of the undamaged folders."""
     rows = world.reference(EVALUATE, "new.csv", *NEEDS)
     expected = [{name: row[name] for name in MEASURED} for row in rows]
@@ -40,7 +40,7 @@ def image(draw: Random, world: World, folder: Path) -> Case:
     codes = (0, 1, 2) if words is not EVALUATE else (0, 2)
     way = draw.choice((_other_form, _no_image, _no_image, _beside, _bytes))
     right, note = way(draw, path)
-    check = _same(world) if right in (DONE, NOTED) and words is EVALUATE else lambda folder: ""
+    check = same_numbers(world) if right in (DONE, NOTED) and words is EVALUATE else lambda folder: ""
     if words is not EVALUATE:
         right = ANY
     return Case(words, right, names, f"{words[0]}, an image: {note}", check, codes)

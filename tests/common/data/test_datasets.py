@@ -9,7 +9,7 @@ import torchvision
 from PIL import Image
 
 from common.cli.errors import UserError
-from common.data import datasets
+from common.data import datasets, folders
 from common.data.datasets import load
 from common.data.encodings import re_encoded
 from common.data.folders import FolderImages
@@ -83,6 +83,18 @@ def test_what_does_not_fit_into_memory_is_streamed_with_the_same_pixels(noise, s
     parts = load("isun", "test", root=tmp_path)
     assert isinstance(parts, FolderImages) and whole.facts.items() <= parts.facts.items()
     assert torch.equal(torch.cat(list(parts.batches(2))), whole.pixels)
+
+
+def test_of_images_that_nobody_will_ask_for_no_content_is_hashed(noise, tmp_path, monkeypatch):
+    for k in range(3):
+        noise(f"mine/{k}.png", size=(80, 80), seed=k)
+    name, how = f"folder:{tmp_path / 'mine'}", {"root": tmp_path, "transform": Transform(72)}
+    usual = load(name, "test", **how)
+    monkeypatch.setattr(folders, "file_keys", None)
+    quick = load(name, "test", identify=False, **how)
+    assert torch.equal(next(quick.batches(3)), next(usual.batches(3)))
+    assert len(usual.seen) == len(usual.keys) == 3 and quick.seen == {} and quick.keys == ()
+    assert quick.digest != usual.digest  # never taken for one of the content
 
 
 def test_large_images_are_streamed_however_few(noise, small, tmp_path):

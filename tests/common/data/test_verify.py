@@ -139,6 +139,17 @@ def test_any_folder_is_verified_split_by_split(noise, tmp_path):
     assert verify(spec, tmp_path / "root").problems == ["1 files gone since the record, first train/2.png"]
 
 
+def test_a_list_is_verified_and_its_files_are_recorded(noise, tmp_path):
+    for k in range(3):
+        noise(f"mine/{k}.png", seed=k)
+    (tmp_path / "mine/list.txt").write_text("0.png -1\n2.png -1\n")
+    spec = spec_of(f"list:{tmp_path / 'mine/list.txt'}")
+    report = verify(spec, tmp_path / "root")
+    assert report.problems == [] and "test: 2 images" in report.facts
+    noise("mine/2.png", seed=9)
+    assert verify(spec, tmp_path / "root").problems == ["1 files changed since the record, first ../2.png"]
+
+
 def test_a_missing_set_is_no_fault_of_the_files(tmp_path):
     report = verify(SPECS["textures"], tmp_path)
     assert report.is_missing and report.problems == []

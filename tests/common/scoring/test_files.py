@@ -28,6 +28,15 @@ def test_folders_patterns_lists_and_files_lead_to_images_each_once(inbox):
     found = files_of(["in/3.png", "in", "*.png", "list.txt"])
     expected = ["in/3.png", "in/1.png", "in/2 broken.png", "in/below/2.jpg", "4.png", "in/gone.png"]
     assert [*map(str, found)] == expected
+    (inbox / "in/own.txt").write_text(
+        "below/2.jpg 1\n1.png 0\n"
+    )  # as a set: from its folder on, and what is missing is its fault
+    assert [path.relative_to(inbox).as_posix() for path in files_of(["list:in/own.txt"])] == [
+        "in/1.png",
+        "in/below/2.jpg",
+    ]
+    with pytest.raises(UserError, match="list.txt line 3: no image at .*in/gone.png"):
+        files_of(["list:list.txt"])
     for word in ("nowhere", "*.bmp"):
         with pytest.raises(UserError, match="no image there"):
             files_of([word])

@@ -129,6 +129,21 @@ def test_the_id_accuracy_is_right_in_the_checkpoints_order_of_classes_and_where_
 
 
 @pytest.mark.parametrize("size", [32, 72], ids=["in memory", "streamed"])
+def test_images_that_the_network_was_trained_on_are_no_test_images(tmp_path, size):
+    id_set = photographs(tmp_path, "abc")
+    some = knowing(id_set, "abc", size)
+    digest = some.load(id_set).digest
+    with pytest.raises(UserError, match="mine: its test images are those that the network was trained on"):
+        Network(some.model, some.facts | {"train_data_sha256": digest}, HOW).test_images([])
+    (tmp_path / "mine/test").rename(tmp_path / "mine/all")
+    undivided = f"folder:{tmp_path / 'mine/all'}"
+    facts = some.facts | {"id_set": undivided}
+    Network(some.model, facts, HOW).test_images([])  # trained elsewhere, on nobody knows which
+    with pytest.raises(UserError, match="mine/all: its test images are those that the network was trained on"):
+        Network(some.model, facts | {"train_data": undivided}, HOW).test_images([])
+
+
+@pytest.mark.parametrize("size", [32, 72], ids=["in memory", "streamed"])
 def test_id_images_as_ood_set_are_refused_or_said(tmp_path, size, capsys):
     id_set, ood = photographs(tmp_path, "abc"), f"folder:{tmp_path / 'other'}"
     some = knowing(id_set, "abc", size)
