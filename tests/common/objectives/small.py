@@ -11,7 +11,8 @@ CPU = torch.device("cpu")
 PLAIN = {"lr": 0.05, "weight_decay": 0.0, "schedule": "step", "precision": "float32", "warmup_epochs": 0}
 PLAIN |= {"lr_end": 0.0, "warmup_lr": 0.0, "batch_size": 16, "epochs": 2}
 OWN = {"logitnorm": {"tau": 0.5}, "vos": {"outliers_from": 0, "queue": 4, "draws": 50, "select": 2}}
-ORDERED = ("cider",)  # its prototypes take up image after image
+OWN["npos"] = {"outliers_from": 0, "queue": 6, "neighbours": 3, "boundary": 4, "draws": 9, "keep": 3}
+ORDERED = ("cider", "npos")  # their prototypes take up image after image
 NAMES = [name for name, method in METHODS.items() if method.by_name]
 
 

@@ -80,8 +80,10 @@ BASELINES = {
     "logitnorm": {"tau": 1.0},
     "ssd+": {"sync_bn": False, "warmup_epochs": 0, "tau": 0.5, "scale": False},
     "cider": {"sync_bn": False, "warmup_epochs": 0, "alpha": 0.5},
+    # All draws around all vectors: near ties among the farthest, rounding would choose others.
+    "npos": {"sync_bn": False, "alpha": 0.5, "outliers_from": 1, "queue": 6, "neighbours": 3, "boundary": 6, "picks": 6, "draws": 9, "keep": 9},
     "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
-}
+}  # fmt: skip
 
 
 def baseline(name: str, changes: dict) -> tuple:
