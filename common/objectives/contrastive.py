@@ -69,14 +69,15 @@ class Contrastive(Objective):
 
     def rows(self, features: Float[Tensor, "rows channels"], batch: Batch) -> tuple[Unit, Int64[Tensor, " rows"]]:
         """The projections of all processes' images and their labels, first views first. Gradients pass."""
-        return self.whole(self.project(features), gather_rows), all_rows(batch.labels).repeat(self.views)
-
-    def whole(self, own: Float[Tensor, "rows width"], join: Callable[[Tensor], Tensor]) -> Float[Tensor, "all width"]:
-        """All processes' rows joined by `join`, first views first: what one process would have."""
-        return join(own.unflatten(0, (self.views, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1)
+        return whole(self.project(features), self.views, gather_rows), all_rows(batch.labels).repeat(self.views)
 
     def finish(self, model: Classifier, images: Any) -> None:
         put_head(model, images, self.recipe.probe_decay)
+
+
+def whole(own: Float[Tensor, "rows width"], views: int, join: Callable[[Tensor], Tensor]) -> Float[Tensor, "all width"]:
+    """All processes' rows joined by `join`, first views first: what one process would have."""
+    return join(own.unflatten(0, (views, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1)
 
 
 def supervised_contrastive_loss(z: Unit, labels: Int64[Tensor, " rows"], tau: float) -> Tensor:

@@ -11,6 +11,7 @@ from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
 from common.objectives.cider import CIDER, CIDERRecipe
+from common.objectives.contrastive import whole
 from common.objectives.queues import ClassQueues
 from common.training.distributed import all_rows, global_mean, world
 from common.training.method import Method, Preset
@@ -68,7 +69,7 @@ class NPOS(CIDER):
         dispersion, compactness, logs = self.prototype_losses(features, batch)
         loss = self.recipe.dispersion * dispersion + self.recipe.weight * compactness
         if self.training:
-            self.queues.push(self.whole(features, all_rows), all_rows(batch.labels).repeat(self.views))
+            self.queues.push(whole(features, self.views, all_rows), all_rows(batch.labels).repeat(self.views))
         if clock.epoch < self.recipe.outliers_from or not self.queues.full():
             return loss, logs
         odd = boundary_outliers(self.queues.rows, self.recipe, clock.generator)

@@ -17,6 +17,7 @@ from common.backbones.bodies import TimmBody
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.data import load
+from common.data.jigsaw import with_jigsaw
 from common.objectives import METHODS
 from common.objectives.cross_entropy import CrossEntropy
 from common.objectives.mixup import Mixup
@@ -82,6 +83,7 @@ BASELINES = {
     "cider": {"sync_bn": False, "warmup_epochs": 0, "alpha": 0.5},
     # All draws around all vectors: near ties among the farthest, rounding would choose others.
     "npos": {"sync_bn": False, "alpha": 0.5, "outliers_from": 1, "queue": 6, "neighbours": 3, "boundary": 6, "picks": 6, "draws": 9, "keep": 9},
+    "tagfog": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "copies": 1, "width": 16},
     "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
 }  # fmt: skip
 
@@ -191,9 +193,11 @@ def main(out: Path) -> None:
     distributed.start(CPU)
     torch.set_num_threads(1)
     images = load("shapes", "train", root=Path("."), limit=56)
+    jigsawed = with_jigsaw(images.subset(torch.arange(28)), 4, 1, 0)
     for name, (model, objective, recipe) in methods(images).items():
         start = {key: value.clone() for key, value in model.state_dict().items()}
-        fit(model, objective, images, recipe, run=out / name, seed=0, device=CPU, progress=False)
+        seen = jigsawed if name == "tagfog" else images
+        fit(model, objective, seen, recipe, run=out / name, seed=0, device=CPU, progress=False)
         if distributed.is_main():
             gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
             torch.save(
