@@ -13,6 +13,7 @@ PLAIN |= {"lr_end": 0.0, "warmup_lr": 0.0, "batch_size": 16, "epochs": 2}
 OWN = {"logitnorm": {"tau": 0.5}, "vos": {"outliers_from": 0, "queue": 4, "draws": 50, "select": 2}}
 OWN["npos"] = {"outliers_from": 0, "queue": 6, "neighbours": 3, "boundary": 4, "draws": 9, "keep": 3}
 OWN["tagfog"] = {"width": 16}
+OWN["dml-centre"] = {"begins": (0.0, 0.5), "weights": (0.01, 0.02)}
 ORDERED = ("cider", "npos")  # their prototypes take up image after image
 NAMES = [name for name, method in METHODS.items() if method.by_name]
 
