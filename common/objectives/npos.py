@@ -54,7 +54,7 @@ class NPOSRecipe(CIDERRecipe):
 
 
 class NPOS(CIDER):
-    """Dispersion and compactness, weighted, plus the loss of a small layer that tells images from outliers (Eq. 6 to 8 of the paper), once
+    """Dispersion and compactness, weighted, plus the loss of a small layer that tells images from outliers, once
     every class's queue is full."""
 
     Recipe = NPOSRecipe
@@ -92,7 +92,7 @@ class NPOS(CIDER):
 def boundary_outliers(
     queues: Float[Tensor, "classes length channels"], recipe: NPOSRecipe, generator: torch.Generator
 ) -> Float[Tensor, "outliers channels"]:
-    """The outliers of a step, picks x keep of each class (section 3.1 of the paper). Which vectors of the boundary is drawn by class; the
+    """The outliers of a step, picks x keep of each class. Which vectors of the boundary is drawn by class; the
     normal draws are the same around all of them, as in the public code."""
     how = {"generator": generator, "device": queues.device}
     draws = recipe.spread * torch.randn(recipe.draws, queues.shape[2], dtype=queues.dtype, **how)

@@ -42,9 +42,9 @@ STEPS = {
 }  # the last batch of 56 images is of 8
 
 
-def network(classes: int):
+def network(classes: int, name: str = "resnet8"):
     torch.manual_seed(0)
-    model = build("resnet8", classes, image_size=48)
+    model = build(name, classes, image_size=48)
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # so that some locations are background and others not
     return model
@@ -85,12 +85,14 @@ BASELINES = {
     "npos": {"sync_bn": False, "alpha": 0.5, "outliers_from": 1, "queue": 6, "neighbours": 3, "boundary": 6, "picks": 6, "draws": 9, "keep": 9},
     "tagfog": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "copies": 1, "width": 16},
     "dml-centre": {"begins": (0.0, 0.5)},
+    "csi": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "lr": 0.2, "steps": 4, "tau": 0.5, "scale": False},
+    "csi-linear": {"lr": 1.0},
     "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
 }  # fmt: skip
 
 
 def baseline(name: str, changes: dict) -> tuple:
-    model, kind = network(8), METHODS[name].objective
+    model, kind = network(8, "rotated:resnet8" if name == "csi-linear" else "resnet8"), METHODS[name].objective
     recipe = kind.Recipe(**STEPS | {"drop_last": False} | changes)
     torch.manual_seed(1)
     objective = kind(recipe)
