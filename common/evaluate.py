@@ -28,6 +28,7 @@ from common.results.columns import formula, text
 from common.results.rows import merge_rows
 from common.scoring import own_arrays
 from common.scoring.network import Inference, Network
+from common.scoring.second import METHOD, Pair
 from common.scoring.sets import (
     NEVER_DONE,
     IsDone,
@@ -43,7 +44,15 @@ from common.scoring.sets import (
 from common.training import distributed
 
 VERSION = 1  # raised when the same network gives other rows
-OF_IMAGES = ("ood", "cache", "limit", "precision", "batch_size", "on_corrupt")  # flags that say something of images
+OF_IMAGES = (
+    "ood",
+    "cache",
+    "limit",
+    "precision",
+    "batch_size",
+    "on_corrupt",
+    "second",
+)  # flags that say something of images
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--features", type=Path, metavar="FILE", help="an .npz of your own arrays instead of a checkpoint"
     )
+    second = "the second network, of dml-centre, for the score dml+ of a network of dml-focal"
+    made.add_argument("--second", type=Path, metavar="FILE", help=second)
     made.add_argument("--method", default=None, metavar="NAME", help="name of the method column [the checkpoint's own]")
     flags.add_scoring_arguments(made)
     flags.add_results_arguments(made)
@@ -61,9 +72,9 @@ def parser() -> argparse.ArgumentParser:
 
 def score_checkpoint(
     path: Path, ood: list[str] | None, names: list[str], how: Inference, method: str | None = None, repeats: int = 0,
-    is_done: IsDone = NEVER_DONE,
+    is_done: IsDone = NEVER_DONE, second: Path | None = None,
 ) -> tuple[Scores, str] | None:  # fmt: skip
-    """Every row of one checkpoint, and which scores are missing; None where `is_done` says so of what decides them.
+    """Every row of one checkpoint, and which scores are missing; None where `is_done` says so of what decides them. `second`: of a pair.
 
     Over several processes all pass their share of the images, and rank 0 alone scores; the others get None.
     """
@@ -73,8 +84,9 @@ def score_checkpoint(
     if facts.get("extra_classes"):
         raise UserError(f"{path} has a background class; score it with python -m dfb.evaluate")
     ood = ood_names(ood, facts["id_set"])
-    scorers = scorer_lines(scorer_names(names), facts["id_set"], method or facts["method"])
-    network = Network(model, facts, how)
+    network = Network(model, facts, how) if second is None else Pair(model, facts, how).beside(path, second)
+    method = method or (facts["method"] if second is None else METHOD)
+    scorers = scorer_lines(scorer_names(names), facts["id_set"], method)
     if is_done(network.identity(ood, scorers, repeats)):
         return None
     scorers = network.able(scorers, refused)
@@ -109,11 +121,11 @@ def main() -> None:
     out = arguments.out or given.with_name("results.csv")
     raw = arguments.save_scores or out.with_suffix(".npz")
     waits = {"expect": arguments.expect, "wait_s": arguments.wait, "shared": True, "together": distributed.of_main}
-    with making([out, raw], [given], **waits) as step:
+    with making([out, raw], [path for path in (given, arguments.second) if path], **waits) as step:
         started, names, method, repeats = time.monotonic(), arguments.scorers, arguments.method, arguments.bootstrap
         is_done = lambda words: step.is_done({"command": "common.evaluate", "version": VERSION} | words)  # noqa: E731
         if arguments.features is None:
-            found = score_checkpoint(given, arguments.ood, names, how, method, repeats, is_done)
+            found = score_checkpoint(given, arguments.ood, names, how, method, repeats, is_done, arguments.second)
         else:
             found = own_arrays.score(given, names, method, repeats, is_done)
         if found is None or not distributed.is_main():

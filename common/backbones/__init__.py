@@ -16,6 +16,7 @@ from common.backbones.bodies import SmallResNet, TimmBody, TorchvisionBody, Trun
 from common.backbones.cifar import CifarResNet, DenseNetBC
 from common.backbones.classifier import HALF_STATS, IMAGENET_STATS, PUBLIC_CIFAR_STATS, Classifier, Stats
 from common.backbones.output_stride import set_output_stride
+from common.backbones.rotated import TURNS, Rotated
 from common.backbones.weights import BIT, load_weights, timm_network, torchvision_network
 from common.cli.arrays import in_short
 from common.cli.errors import UserError, unknown
@@ -94,7 +95,18 @@ def _torchvision_spec(arch: str) -> Spec:
 
 
 def spec(name: str) -> Spec:
-    """The entry of BACKBONES, or one made for `timm:NAME` or `torchvision:NAME`. Raises UserError for an unknown name."""
+    """The entry of BACKBONES, or one made for `timm:NAME`, `torchvision:NAME` or, of any of them, `rotated:NAME` (rotated.py). Raises UserError
+    for an unknown name."""
+    if name.startswith("rotated:"):
+        once = spec(name.removeprefix("rotated:"))
+        return Spec(
+            lambda: Rotated(once.make()),
+            TURNS * once.channels,
+            once.image_size,
+            lambda body: [body],
+            f"{once.note}, turned",
+            once.stats,
+        )
     if name.startswith("timm:"):
         return _timm_spec(name.removeprefix("timm:"))
     if name.startswith("torchvision:"):
@@ -123,6 +135,8 @@ def build(
         raise UserError(f"classes must be >= 2, got {classes}")
     made = spec(name)
     model = Classifier(name, made.make(), made.channels, classes, made.blocks)
+    if weights is not None and name.startswith("rotated:"):
+        raise UserError(f"weights {weights} are of one body, not of {name}; train it with --objective csi")
     if weights is not None:
         load_weights(model, name, weights)
     if output_stride is not None:

@@ -5,12 +5,25 @@ import sys
 from pathlib import Path
 
 from common.cli.errors import UserError, unknown
-from common.objectives import cider, cross_entropy, logitnorm, mixup, ssd, vos
+from common.objectives import (
+    centre,
+    cider,
+    cross_entropy,
+    csi,
+    csi_linear,
+    focal,
+    logitnorm,
+    mixup,
+    npos,
+    ssd,
+    tagfog,
+    vos,
+)
 from common.objectives.cross_entropy import presets_for
 from common.training.method import Method
 from common.training.objective import Objective
 
-_MODULES = (cross_entropy, mixup, logitnorm, vos, ssd, cider)
+_MODULES = (cross_entropy, mixup, logitnorm, vos, ssd, cider, npos, tagfog, focal, centre, csi, csi_linear)
 METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in _MODULES}
 
 

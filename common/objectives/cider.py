@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from common.backbones.classifier import Classifier
@@ -60,7 +60,14 @@ class CIDER(Contrastive):
         self.prototypes.copy_(class_directions(*training_features(model, images, self.project), len(self.prototypes)))
 
     def forward(self, model: Classifier, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
-        z, labels = self.rows(model.pool(model.feature_map(batch.flat)), batch)
+        dispersion, compactness, logs = self.prototype_losses(model.pool(model.feature_map(batch.flat)), batch)
+        return dispersion + self.recipe.weight * compactness, logs
+
+    def prototype_losses(
+        self, features: Float[Tensor, "rows channels"], batch: Batch
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Dispersion; compactness, with the factor of public codes; numbers to log. The prototypes take up the batch."""
+        z, labels = self.rows(features, batch)
         prototypes = updated(self.prototypes, z, labels, self.recipe.alpha, self.recipe.update)
         kept = prototypes.detach()
         dispersion = dispersion_loss(prototypes, self.recipe.tau)
@@ -70,7 +77,7 @@ class CIDER(Contrastive):
         logs = {"dispersion": dispersion.detach(), "compactness": compactness.detach()} | geometry(
             z.detach(), kept, labels
         )
-        return dispersion + self.recipe.weight * self.recipe.factor_of_loss * compactness, logs
+        return dispersion, self.recipe.factor_of_loss * compactness, logs
 
 
 def class_directions(z: Unit, labels: Int64[Tensor, " rows"], classes: int) -> Prototypes:

@@ -1,6 +1,7 @@
 """What contrastive methods share: losses on unit vectors, the projection they are taken of, and the recipe. The methods: ssd.py, cider.py."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +68,16 @@ class Contrastive(Objective):
         return F.normalize(self.projection(features), dim=1)
 
     def rows(self, features: Float[Tensor, "rows channels"], batch: Batch) -> tuple[Unit, Int64[Tensor, " rows"]]:
-        """The projections of all processes' images and their labels, first views first: what one process would have. Gradients pass."""
-        own = self.project(features).unflatten(0, (self.views, -1)).transpose(0, 1)
-        return gather_rows(own).transpose(0, 1).flatten(0, 1), all_rows(batch.labels).repeat(self.views)
+        """The projections of all processes' images and their labels, first views first. Gradients pass."""
+        return whole(self.project(features), self.views, gather_rows), all_rows(batch.labels).repeat(self.views)
 
     def finish(self, model: Classifier, images: Any) -> None:
         put_head(model, images, self.recipe.probe_decay)
+
+
+def whole(own: Float[Tensor, "rows width"], views: int, join: Callable[[Tensor], Tensor]) -> Float[Tensor, "all width"]:
+    """All processes' rows joined by `join`, first views first: what one process would have."""
+    return join(own.unflatten(0, (views, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1)
 
 
 def supervised_contrastive_loss(z: Unit, labels: Int64[Tensor, " rows"], tau: float) -> Tensor:

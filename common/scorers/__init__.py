@@ -7,7 +7,7 @@ from common.cli.recipes import field_type
 from common.scorers.activations import ASH, DICE, SCALE, DICEReAct, LINe, ReAct
 from common.scorers.arrays import Features, Head
 from common.scorers.base import Scorer
-from common.scorers.distances import DML, FDBD, KNN, SHE, NNGuide
+from common.scorers.distances import DML, FDBD, KNN, SHE, DMLPlus, NNGuide
 from common.scorers.gaussians import ClusterMahalanobis, Mahalanobis, RelativeMahalanobis
 from common.scorers.gradients import GradNorm
 from common.scorers.logits import Energy, MaxLogit
@@ -60,6 +60,7 @@ SCORERS: dict[str, Scorer] = {
     "masf-p": MaSF(output="p"),
     # What trained baselines are scored with, that is nobody else's.
     "ssd": ClusterMahalanobis(),
+    "dml+": DMLPlus(),
 }
 # One setting a method: what "all" means. The rest of SCORERS are other settings, some of which fit only some networks.
 ALL: tuple[str, ...] = tuple(SCORERS)[: tuple(SCORERS).index("odin-dfb")]

@@ -1,4 +1,4 @@
-"""Scores by distance or direction in feature space: KNN, NNGuide, SHE, fDBD, DML."""
+"""Scores by distance or direction in feature space: KNN, NNGuide, SHE, fDBD, DML, DML+."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -119,3 +119,30 @@ class DML(Scorer):
             return self.lam * (unit(h) @ weight.T).max(axis=1) + np.linalg.norm(h, axis=1)
 
         return lambda test: row_wise(score, test.penultimate, width=len(weight))
+
+
+@dataclass(frozen=True)
+class DMLPlus(Scorer):
+    """lambda max_k cos(h, w_k) + |h'|, h' of a second network, each over its mean of ID training images (Zhang & Xiang 2023, DML+)."""
+
+    needs, train_needs = ("penultimate", "second_norm"), ("penultimate", "second_norm")
+    family, needs_head = "logit", True
+    lam: float = number(1.0, low=0, why="weight of the cosine, no unit; no value is published")
+
+    def learn(self, train: Features, head: Head) -> Score:
+        weight = unit(head.weight.astype(np.float64))
+
+        def cosine(h: np.ndarray) -> np.ndarray:
+            return (unit(h) @ weight.T).max(axis=1)
+
+        cosines = row_wise(cosine, train.penultimate, width=len(weight))
+        means = cosines.mean(), train.extras["second_norm"].mean(dtype=np.float64)
+        if not min(means) > 0:
+            said = f"mean largest cosine {means[0]:.3g}, mean length {means[1]:.3g}"
+            raise UserError(f"{type(self).__name__}: both means of ID training images must be above 0: {said}")
+
+        def score(test: Features) -> np.ndarray:
+            own = row_wise(cosine, test.penultimate, width=len(weight))
+            return self.lam * own / means[0] + test.extras["second_norm"].astype(np.float64) / means[1]
+
+        return score

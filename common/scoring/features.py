@@ -145,6 +145,8 @@ def _maker(need: str) -> Callable[[Pass], Tensor]:
     if match := _ODIN.match(need):
         temperature, eps = float(match[1]), float(match[2])
         return lambda seen: odin(seen.model, seen.images, temperature, eps, seen.logits)
+    if need == "second_norm":
+        raise UserError("dml+ is a score of two networks: evaluate the first with --second CHECKPOINT")
     raise UserError(f"unknown need {need!r}; known: {', '.join((*BASIC, 'labels', *MAKERS))}, odin:T=...,eps=...")
 
 

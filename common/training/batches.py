@@ -26,7 +26,7 @@ class Batches:
         self.images = images.to(device) if isinstance(images, Images) else images
         self.masks = None if objective.masks is None else objective.masks.to(device)
         # A resized crop of a set that is read from files is cut from the file, not from the shrunk image; masks are as large as the latter.
-        self.cuts_files = recipe.crop == "resized" and not isinstance(images, Images) and self.masks is None
+        self.cuts_files = recipe.crop == "resized" and hasattr(images, "training_batches") and self.masks is None
         how = recipe.augmentation
         self.augmentation = replace(how, crop="none") if self.cuts_files else how
 

@@ -28,6 +28,7 @@ from common.training.batches import Batches
 from common.training.distributed import average, is_main, rank, synchronise_batch_norm, wait, world
 from common.training.log import Log, append_log
 from common.training.objective import Batch, Clock, Objective
+from common.training.optimizer import make_optimizer
 from common.training.recipe import TrainRecipe
 from common.training.seeds import derive, generator, threads_of
 
@@ -55,7 +56,7 @@ def fit(
     shown = {"desc": run.name, "unit": "step", "disable": not (progress and is_main()), "mininterval": 1.0}
     with tqdm(total=here.steps, initial=here.step, **shown) as bar, held() as stops:
         for epoch in range(here.step // per_epoch, here.epochs):
-            set_mode(model, recipe)
+            set_mode(model, objective, recipe)
             first, last = here.step - epoch * per_epoch, min(per_epoch, here.steps - epoch * per_epoch)
             for batch in here.batches.of_epoch(epoch, first, last):
                 here.train_step(network, batch, epoch)
@@ -90,26 +91,19 @@ class Step(nn.Module):
         return self.objective(self.model, batch, clock)
 
 
-def make_optimizer(model: Classifier, objective: Objective, recipe: TrainRecipe) -> torch.optim.SGD:
-    """Over the network's parameters, without a head that the objective does not use, and over the objective's own."""
-    used = [p for name, p in model.named_parameters() if objective.uses_head or not name.startswith("head.")]
-    groups = [{"params": used, "lr_scale": 1.0}, *objective.groups()]
-    momentum = {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    return torch.optim.SGD(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, **momentum)
-
-
-def set_mode(model: Classifier, recipe: TrainRecipe) -> None:
+def set_mode(model: Classifier, objective: Objective, recipe: TrainRecipe) -> None:
     """Training mode; with bn frozen, batch norm keeps its running statistics (its scale and shift are still trained)."""
     model.train()
     if recipe.bn == "frozen":
-        for module in model.modules():
+        for module in (*model.modules(), *objective.modules()):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
 
 
-def running_statistics(model: nn.Module) -> list[Tensor]:
+def running_statistics(*parts: nn.Module) -> list[Tensor]:
     """Those that a forward pass in training has changed: of batch norm that is not frozen."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    every = [m for part in parts for m in part.modules()]
+    norms = [m for m in every if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     return [buffer for m in norms if m.track_running_stats for buffer in (m.running_mean, m.running_var)]
 
 
@@ -167,7 +161,7 @@ class Run:
         self.optimizer.step()
         if not self.recipe.sync_bn:
             # Each process normalised its own rows and saw their statistics alone; what is kept is those of the global batch.
-            average(running_statistics(self.model), len(batch.labels))
+            average(running_statistics(self.model, self.objective), len(batch.labels))
         self.objective.after_step(self.model, clock)
         total = self.log.add({"loss": loss.detach(), **logs})["loss"]
         # Over all processes: one whose own part is finite must not save weights that another's gradient has spoiled.

@@ -61,6 +61,7 @@ class Objective(nn.Module):
     masks: StoredMasks | None = None  # those of the training set, where the step reads any
     uses_head: bool = True  # False: the classifier's head is left out of the optimizer
     extra_classes: int = 0  # outputs beyond the K classes, 1 for a background class
+    optimizer: type[torch.optim.SGD] = torch.optim.SGD  # or one made like it
     uses_all: bool = True  # False: some steps leave parameters of its own out (data-parallel training must know)
 
     def __init__(self, recipe: TrainRecipe | None = None):

@@ -11,7 +11,12 @@ CPU = torch.device("cpu")
 PLAIN = {"lr": 0.05, "weight_decay": 0.0, "schedule": "step", "precision": "float32", "warmup_epochs": 0}
 PLAIN |= {"lr_end": 0.0, "warmup_lr": 0.0, "batch_size": 16, "epochs": 2}
 OWN = {"logitnorm": {"tau": 0.5}, "vos": {"outliers_from": 0, "queue": 4, "draws": 50, "select": 2}}
-ORDERED = ("cider",)  # its prototypes take up image after image
+OWN["npos"] = {"outliers_from": 0, "queue": 6, "neighbours": 3, "boundary": 4, "draws": 9, "keep": 3}
+OWN["tagfog"] = {"width": 16}
+OWN["dml-centre"] = {"begins": (0.0, 0.5), "weights": (0.01, 0.02)}
+OWN |= {"csi": {"lr": 5.0, "tau": 0.2}, "csi-linear": {"lr": 20.0, "momentum": 0.9}}
+NETWORKS = {"csi-linear": "rotated:resnet8"}
+ORDERED = ("cider", "npos")  # their prototypes take up image after image
 NAMES = [name for name, method in METHODS.items() if method.by_name]
 
 
@@ -20,22 +25,23 @@ def made(name: str, classes: int = 4):
     method = METHODS[name]
     recipe = method.objective.Recipe(**PLAIN | OWN.get(name, {}))
     torch.manual_seed(0)
-    model, objective = build("resnet8", classes, image_size=16), method.objective(recipe)
+    model, objective = build(NETWORKS.get(name, "resnet8"), classes, image_size=16), method.objective(recipe)
     objective.build(model)
     return model, objective, recipe
 
 
 def images_of(labels: torch.Tensor, classes: int) -> Images:
-    """A colour a class, and noise."""
+    """A colour a class, noise, and a dark edge above, so that turned images can be told."""
     drawn = torch.Generator().manual_seed(1)
     colours = torch.randint(40, 216, (classes, 3, 1, 1), generator=drawn)
     pixels = colours[labels] + torch.randint(-40, 40, (len(labels), 3, 16, 16), generator=drawn)
+    pixels[:, :, :4] //= 8
     return Images("made", pixels.to(torch.uint8), labels, classes=tuple(map(str, range(classes))))
 
 
 def batch_of(images: Images, views: int) -> Batch:
     pixels = images.pixels.float() / 255
-    return Batch(torch.stack([pixels, pixels.flip(3)][:views]), images.labels, torch.arange(len(images)))
+    return Batch(torch.stack(4 * [pixels, pixels.flip(3)])[:views], images.labels, torch.arange(len(images)))
 
 
 def clock(step: int = 0) -> Clock:

@@ -61,7 +61,7 @@ def test_the_logged_cosine_is_the_mean_over_pairs_of_a_class():
     assert top / bottom == pytest.approx(float(sum(pairs)) / 2) and bottom == 4
 
 
-@pytest.mark.parametrize("name", ["ssd+", "cider"])
+@pytest.mark.parametrize("name", ["ssd+", "cider", "npos"])
 def test_rows_are_views_first_of_length_1_and_the_factor_can_be_left_out(name):
     model, objective, recipe = made(name)
     batch = batch_of(images_of(torch.arange(6) % 4, 4), 2)

@@ -5,8 +5,13 @@ import torch
 import torch.nn.functional as F
 from small import images_of, made
 
+from common import pretrain
+from common.checkpoint import load_finished, weights_digest
 from common.cli.errors import UserError
+from common.data.masks import read_masks
 from common.objectives.probe import fit_head, put_head, training_features
+from dfb import masks
+from lbf import finetune
 
 
 def clouds(images: int = 300):
@@ -57,3 +62,25 @@ def test_features_are_those_of_eval_mode_and_the_network_keeps_its_mode_and_its_
     after = model.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == {"head.weight", "head.bias"}
     assert (model(images.pixels.float() / 255).argmax(1) == images.labels).all()
+
+
+@pytest.mark.parametrize("name", ["npos", "csi"])
+def test_both_methods_of_this_suite_go_on_from_a_network_whose_head_was_fitted(typed, tmp_path, name):
+    small = ("--epochs", 1, "--batch-size", 32, "--quiet", "--device", "cpu", "--out")
+    words = ("shapes", "--objective", name, "--limit", 64, "--warmup-epochs", 0, *small, tmp_path / "run")
+    start = tmp_path / "run/checkpoint.pt"
+    for module, given in (
+        (pretrain, words),
+        (finetune, (start, *small, tmp_path / "lbf")),
+        (masks, (start, "--cam-scales", 1.0, "--quiet", "--device", "cpu", "--out", tmp_path / "masks")),
+    ):
+        code, _, err = typed(module, *given)
+        assert code == 0, err
+    network, facts = load_finished(start)
+    assert facts["recipe"]["accuracy"] == "probe" and network.head.weight.abs().max() > 0
+    tuned, facts = load_finished(tmp_path / "lbf/checkpoint.pt")
+    assert (
+        facts["start"] == weights_digest(network) != weights_digest(tuned)
+        and facts["start_recipe"]["accuracy"] == "probe"
+    )
+    assert len(read_masks(tmp_path / "masks").rows(torch.arange(64))) == 64

@@ -19,6 +19,7 @@ def extras_of(h: np.ndarray, logits: np.ndarray, seed: int) -> dict[str, np.ndar
         "odin:T=1000,eps=0.0014": logits.max(axis=1) / 1000,
         "block_norms": norms,
         "jigsaw_block_norms": norms / np.array([1.0, 1.5, 1.2], h.dtype),
+        "second_norm": rng.uniform(1, 2, len(h)).astype(h.dtype),
         "channel_maxima": np.concatenate([split, seen], axis=1),
     }
 
@@ -113,7 +114,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "knn": "KNN: the features of all training images are zero", "she": "SHE: the features of all training images are zero",
         "line": "LINe: p_w 90 and p_a 90 leave no class an activation", "masf": "MaSF: the channel maxima of all", "masf-p": "MaSF: the channel",
         "neco": "NECO: training features do not vary", "fdbd": "FDBD: the features of all", "nci": "NCI: the features of all", "nnguide": "NNGuide: the features of all training images are zero",
-        "ssd": NO_DIRECTION, "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
+        "ssd": NO_DIRECTION, "dml+": "DMLPlus: both means of ID training images", "caref": "CARef: the features of all training images are zero", "cadref": "CADRef: the features of all training images are zero",
     },
     "one image a class": NO_COVARIANCE | {"knn": "KNN: k must be at most the number of training images, 20, got 50"},
     "no variance within classes": NO_COVARIANCE | NO_RESIDUAL,

@@ -229,6 +229,14 @@ def dml(train, head, test, s):
     return [s.lam * max(unit(h) @ w for w in weight) + np.linalg.norm(h) for h in test.penultimate.astype(float)]
 
 
+def dml_plus(train, head, test, s):
+    weight = [unit(w) for w in head.weight.astype(float)]
+    cosines = lambda given: [max(unit(h) @ w for w in weight) for h in given.penultimate.astype(float)]  # noqa: E731
+    norms = lambda given: given.extras["second_norm"].astype(float)  # noqa: E731
+    cosine, norm = np.mean(cosines(train)), np.mean(norms(train))
+    return [s.lam * c / cosine + n / norm for c, n in zip(cosines(test), norms(test))]
+
+
 # --- of shaped activations or thinned weights ---
 
 
@@ -355,6 +363,6 @@ REFERENCE |= {
 }  # fmt: skip
 # Other settings of these.
 REFERENCE |= {"odin-dfb": odin, "react-99": react, "react-c1": react, "vim-old": vim, "vim-half": vim, "masf-p": masf}
-REFERENCE |= {"ssd": ssd}
+REFERENCE |= {"ssd": ssd, "dml+": dml_plus}
 # Registered scores that have no reference, each with the reason.
 EXCEPTIONS: dict[str, str] = {}

@@ -41,6 +41,7 @@ def from_penultimate(h: np.ndarray, labels: np.ndarray, head: Head, seed: int) -
         "odin:T=1000,eps=0.0014": logits.max(axis=1),
         "block_norms": norms,
         "jigsaw_block_norms": norms / np.array([1.0, 1.5, 1.2], dtype),
+        "second_norm": (2 * np.linalg.norm(h, axis=1)).astype(dtype),
         "channel_maxima": np.concatenate([split, h], axis=1),
     }
     for values in (h, logits, labels, *extras.values()):

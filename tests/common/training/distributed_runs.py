@@ -17,6 +17,7 @@ from common.backbones.bodies import TimmBody
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.data import load
+from common.data.jigsaw import with_jigsaw
 from common.objectives import METHODS
 from common.objectives.cross_entropy import CrossEntropy
 from common.objectives.mixup import Mixup
@@ -41,9 +42,9 @@ STEPS = {
 }  # the last batch of 56 images is of 8
 
 
-def network(classes: int):
+def network(classes: int, name: str = "resnet8"):
     torch.manual_seed(0)
-    model = build("resnet8", classes, image_size=48)
+    model = build(name, classes, image_size=48)
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # so that some locations are background and others not
     return model
@@ -80,12 +81,18 @@ BASELINES = {
     "logitnorm": {"tau": 1.0},
     "ssd+": {"sync_bn": False, "warmup_epochs": 0, "tau": 0.5, "scale": False},
     "cider": {"sync_bn": False, "warmup_epochs": 0, "alpha": 0.5},
+    # All draws around all vectors: near ties among the farthest, rounding would choose others.
+    "npos": {"sync_bn": False, "alpha": 0.5, "outliers_from": 1, "queue": 6, "neighbours": 3, "boundary": 6, "picks": 6, "draws": 9, "keep": 9},
+    "tagfog": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "copies": 1, "width": 16},
+    "dml-centre": {"begins": (0.0, 0.5)},
+    "csi": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "lr": 0.2, "steps": 4, "tau": 0.5, "scale": False},
+    "csi-linear": {"lr": 1.0},
     "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
-}
+}  # fmt: skip
 
 
 def baseline(name: str, changes: dict) -> tuple:
-    model, kind = network(8), METHODS[name].objective
+    model, kind = network(8, "rotated:resnet8" if name == "csi-linear" else "resnet8"), METHODS[name].objective
     recipe = kind.Recipe(**STEPS | {"drop_last": False} | changes)
     torch.manual_seed(1)
     objective = kind(recipe)
@@ -189,9 +196,11 @@ def main(out: Path) -> None:
     distributed.start(CPU)
     torch.set_num_threads(1)
     images = load("shapes", "train", root=Path("."), limit=56)
+    jigsawed = with_jigsaw(images.subset(torch.arange(28)), 4, 1, 0)
     for name, (model, objective, recipe) in methods(images).items():
         start = {key: value.clone() for key, value in model.state_dict().items()}
-        fit(model, objective, images, recipe, run=out / name, seed=0, device=CPU, progress=False)
+        seen = jigsawed if name == "tagfog" else images
+        fit(model, objective, seen, recipe, run=out / name, seed=0, device=CPU, progress=False)
         if distributed.is_main():
             gradients = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
             torch.save(

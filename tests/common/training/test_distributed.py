@@ -94,10 +94,11 @@ def test_five_steps_in_two_processes_are_those_of_one(both, name):
     )
     assert moved > 1e-3, "the steps did something"
     for what in ("start", "end", "gradients of the last step"):
-        assert one[what].keys() == two[what].keys() and one[what]
+        learns = name != "csi-linear"  # whose own layer alone learns, and becomes the head at the end
+        assert one[what].keys() == two[what].keys() and (one[what] or not learns)
         for key, value in one[what].items():
             # A head that was fitted at the end to features that differ by rounding has large weights: within 1e-4 of the largest.
-            fitted = what == "end" and key.startswith("head.") and name in ("ssd+", "cider")
+            fitted = what == "end" and key.startswith("head.") and name in ("ssd+", "cider", "npos", "csi")
             atol = 1e-4 * float(value.abs().max()) if fitted else 1e-6
             assert torch.allclose(value, two[what][key], rtol=0, atol=atol), (what, key)
 
