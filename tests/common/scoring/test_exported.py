@@ -14,7 +14,7 @@ from common import data, detect
 from common.cli.errors import UserError
 from common.scorers import Head
 from common.scoring import Detector, exported
-from common.scoring.exported import FORMAT, Graph, check
+from common.scoring.exported import FORMAT, Graph, answers, check
 from common.scoring.in_torch import in_torch
 
 PAGE = (Path(__file__).parents[3] / "docs" / "own_network.md").read_text()
@@ -68,11 +68,10 @@ def test_a_checkpoints_detector_by_the_command(opened, finished, typed, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("scorer", ["vim:D=8", "knn:k=3"])
-def test_a_foreign_networks_detector(opened, scorer, tmp_path):
+def test_a_foreign_networks_detector(opened, tmp_path):
     torch.manual_seed(0)
     small = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 2}
-    d = foreign(timm.create_model("vit_tiny_patch16_224", num_classes=3, **small).eval(), scorer).fit(PIXELS[:20])
+    d = foreign(timm.create_model("vit_tiny_patch16_224", num_classes=3, **small).eval(), "knn:k=3").fit(PIXELS[:20])
     d.export(tmp_path / "d.onnx")
     session = opened(tmp_path / "d.onnx")
     assert [one.name for one in session.get_outputs()] == ["logits", "score"]
@@ -114,10 +113,6 @@ class OfTwo(Sorted):
     [
         (Sorted(), "Sorted cannot be exported to ONNX by torch .*: No ONNX function found"),
         (OfTwo(), "OfTwo answers otherwise as ONNX: its logits of 5"),
-        (
-            nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)).bfloat16(),
-            "onnxruntime cannot run it",
-        ),
     ],
 )
 def test_a_network_that_is_another_as_a_graph_is_refused_and_what_stood_there_stands(opened, net, said, tmp_path):
@@ -166,3 +161,11 @@ def test_without_the_libraries_they_are_named_and_too_much_is_refused(monkeypatc
     d.device = torch.device("cuda")
     with pytest.raises(UserError, match="the detector is on cuda"):
         d.export(tmp_path / "d.onnx")
+
+
+def test_a_model_that_onnxruntime_cannot_run_is_one_line():
+    """As one of a network in bfloat16."""
+    runtime = pytest.importorskip("onnxruntime")
+    d = foreign(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)))
+    with pytest.raises(UserError, match="Sequential: onnxruntime cannot run it as ONNX: "):
+        answers(runtime, Graph(d.network, nn.Identity(), None), b"no model", [PIXELS])
