@@ -24,10 +24,10 @@ class CentreRecipe(BaselineRecipe):
     """No recipe of the authors' is public; what belongs to the centre loss is OpenHAIV's, the rest is this suite's."""
 
     epochs: int = number(100, low=1, why="passes over the training set; the paper's, as far as is known")
-    weights: tuple[float, ...] = numbers(
+    centre_weights: tuple[float, ...] = numbers(
         (0.001, 0.005), low=0, high=1e6, why="of the centre loss, one after the other, after none; OpenHAIV"
     )
-    begins: tuple[float, ...] = numbers(
+    centre_begins: tuple[float, ...] = numbers(
         (0.6, 0.8), low=0, high=1, why="shares of the run after which each begins; OpenHAIV, of 100 epochs"
     )
     centre_lr: float = number(0.5, low=0, why="of the centres' own SGD, without momentum, decay or schedule; OpenHAIV")
@@ -36,13 +36,17 @@ class CentreRecipe(BaselineRecipe):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.weights) != len(self.begins) or list(self.begins) != sorted(self.begins):
-            raise UserError(f"begins must be as many as weights, {len(self.weights)}, and rise, got {self.begins}")
+        if len(self.centre_weights) != len(self.centre_begins) or list(self.centre_begins) != sorted(
+            self.centre_begins
+        ):
+            raise UserError(
+                f"centre_begins must be as many as centre_weights, {len(self.centre_weights)}, and rise, got {self.centre_begins}"
+            )
 
     def weight(self, epoch: int, epochs: int) -> float:
         """Of the centre loss in an epoch, from 0."""
-        begun = sum(epoch >= round(share * epochs) for share in self.begins)
-        return self.weights[begun - 1] if begun else 0.0
+        begun = sum(epoch >= round(share * epochs) for share in self.centre_begins)
+        return self.centre_weights[begun - 1] if begun else 0.0
 
 
 class Centre(CosineHead):

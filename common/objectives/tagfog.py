@@ -38,9 +38,11 @@ class TagFogRecipe(BaselineRecipe):
     jitter: bool = switch(True, why="colour jitter .4/.4/.4/.1 with probability 0.8; TagFog's public code")
     grey: float = number(0.2, low=0, high=1, why="probability that an image loses its colours; TagFog's public code")
     sync_bn: bool = switch(True, why="over several processes, batch statistics of the global batch; needs GPUs")
-    pieces: int = number(4, low=2, why="tiles a side of a jigsawed image; TagFog's public code, ImageNet-100 8")
+    pieces: int = number(
+        4, low=2, high=16, why="tiles a side of a jigsawed image; TagFog's public code, ImageNet-100 8"
+    )
     copies: int = number(
-        2, low=1, why="jigsawed images of each image; TagFog's public code, CIFAR-100 and ImageNet-100 1"
+        2, low=1, high=16, why="jigsawed images of each image; TagFog's public code, CIFAR-100 and ImageNet-100 1"
     )
     alpha: float = number(1.0, low=0, why="of the text loss, no unit; TagFog's public code")
     beta: float = number(1.0, low=0, why="of the contrastive loss, no unit; TagFog's public code")

@@ -39,14 +39,14 @@ def test_the_weight_rises_with_the_epochs():
     recipe = CentreRecipe()
     weights = [recipe.weight(epoch, 100) for epoch in (0, 59, 60, 79, 80, 99)]
     assert weights == [0, 0, 0.001, 0.001, 0.005, 0.005] and recipe.weight(5, 10) == 0 and recipe.weight(6, 10) == 0.001
-    for changes in ({"begins": (0.5,)}, {"begins": (0.8, 0.6)}):
-        with pytest.raises(UserError, match="begins must be as many as weights, 2, and rise, got"):
+    for changes in ({"centre_begins": (0.5,)}, {"centre_begins": (0.8, 0.6)}):
+        with pytest.raises(UserError, match="centre_begins must be as many as centre_weights, 2, and rise, got"):
             replace(recipe, **changes)
 
 
 def test_the_step_is_cross_entropy_and_from_its_epoch_on_the_weighted_centre_loss():
     model, objective, recipe = made("dml-centre")
-    objective.recipe = replace(recipe, weights=(0.25,), begins=(0.5,))
+    objective.recipe = replace(recipe, centre_weights=(0.25,), centre_begins=(0.5,))
     batch, before = batch_of(images_of(torch.arange(8) % 4, 4), 1), objective.centres.clone()
     losses = []
     for epoch in (0, 1):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from common import pretrain
 from common.checkpoint import load_finished, load_objective_state
 from common.cli.errors import UserError
-from common.cli.recipes import number
+from common.cli.recipes import given, number
 from common.objectives import METHODS, method_named
 from common.objectives.cross_entropy import PRESETS, CrossEntropy, presets_for
 from common.training.method import Method
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.cli.recipes import number
+from common.cli.recipes import given, number
 from common.training.objective import Objective
 from common.training.recipe import TrainRecipe
 
@@ -132,6 +132,13 @@ def test_one_line_in_the_registry_gives_a_name_flags_and_presets(typed, monkeypa
     facts = load_finished(tmp_path / "run/checkpoint.pt")[1]
     assert facts["method"] == "smooth" and facts["recipe"]["smoothing"] == 0.2
     assert [m.name for m in pretrain.chosen_by_preset()] == ["cross-entropy", "mixup"], "its presets need --objective"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_its_flags_and_no_field_of_its_recipe_is_another_flag(name):
+    made = pretrain.parser((METHODS[name],))
+    arguments = made.parse_args([next(iter(METHODS[name].presets)), "--out", "run"])
+    assert given(arguments, METHODS[name].objective.Recipe) == {}, "what was not typed changes no recipe"
 
 
 def test_names_are_unique_and_recipes_are_the_objectives():

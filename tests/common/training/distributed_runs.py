@@ -84,7 +84,7 @@ BASELINES = {
     # All draws around all vectors: near ties among the farthest, rounding would choose others.
     "npos": {"sync_bn": False, "alpha": 0.5, "outliers_from": 1, "queue": 6, "neighbours": 3, "boundary": 6, "picks": 6, "draws": 9, "keep": 9},
     "tagfog": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "copies": 1, "width": 16},
-    "dml-centre": {"begins": (0.0, 0.5)},
+    "dml-centre": {"centre_begins": (0.0, 0.5)},
     "csi": {"sync_bn": False, "warmup_epochs": 0, "warmup_lr": 0.0, "lr": 0.2, "steps": 4, "tau": 0.5, "scale": False},
     "csi-linear": {"lr": 1.0},
     "vos": {"outliers_from": 1, "queue": 2, "draws": 50, "select": 2},
