@@ -58,7 +58,7 @@ def test_help_lists_all_of_them_without_any_library():
     "words, said",
     [
         (["nonsense"], "unknown command 'nonsense'; known: compare, "),
-        (["lbf", "evaluate"], "unknown command of lbf 'evaluate'; known: bars, "),
+        (["lbf", "evaluate"], "unknown command of lbf 'evaluate'; known: ablation, bars, "),
         (["lbf.finetune"], "unknown command 'lbf.finetune'"),
         ([], "which command?"),
         (["dfb"], "which command?"),
