@@ -1,6 +1,7 @@
 """NPOS: CIDER's prototypes, and outliers drawn around the images that lie farthest from others of their class (Tao et al., ICLR 2023)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
+from common.data.notes import note
 from common.objectives.cider import CIDER, CIDERRecipe
 from common.objectives.contrastive import whole
 from common.objectives.queues import ClassQueues
@@ -77,6 +79,18 @@ class NPOS(CIDER):
         logs |= {"outlier_loss": told.detach(), "psi_accuracy": ratio(right, len(features))}
         logs |= {"psi_accuracy_outliers": ratio(odd_right, len(odd))}
         return loss + self.recipe.outlier_weight * told, logs
+
+    def finish(self, model: Classifier, images: Any) -> None:
+        """A head, and a word where the run had no outliers: it is then not NPOS's."""
+        super().finish(model, images)
+        short = self.recipe.steps is None and self.recipe.epochs <= self.recipe.outliers_from
+        if short or not self.queues.full():
+            why = (
+                f"they begin in epoch {self.recipe.outliers_from}, counted from 0"
+                if short
+                else "a class's queue was never full"
+            )
+            note(f"npos: this run had no outliers, for {why}")
 
     def telling(
         self, features: Float[Tensor, "rows channels"], odd: Float[Tensor, "outliers channels"]
