@@ -9,6 +9,7 @@ import os
 import re
 import runpy
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,15 +82,25 @@ def chosen(words: list[str]) -> tuple[Known, list[str]]:
 
 
 def check_ours(one: Known) -> None:
-    """Raise UserError unless Python finds this module where its file is: packages have short names, and others may bear them too."""
+    """Raise UserError unless Python finds package and module where their files are: packages have short names, and others may bear them too.
+
+    The package for itself: where this suite is installed to be edited, a module that another's package lacks is looked for in ours.
+    """
+    package = one.module.partition(".")[0]
+    whole = _spec(package)
+    if not all(
+        found is not None and found.origin is not None and os.path.samefile(found.origin, file)
+        for found, file in ((whole, HOME / package / "__init__.py"), (_spec(one.module), one.file))
+    ):
+        place = next(iter(whole.submodule_search_locations or ()), "elsewhere") if whole else "elsewhere"
+        raise UserError(f"another package called {package} ({place}) comes before {HOME / package} on Python's path")
+
+
+def _spec(module: str) -> ModuleSpec | None:
     try:
-        spec = importlib.util.find_spec(one.module)
+        return importlib.util.find_spec(module)
     except ImportError:
-        spec = None
-    if spec is None or not os.path.samefile(spec.origin, one.file):
-        package = one.module.partition(".")[0]
-        found = getattr(sys.modules.get(package), "__path__", ["elsewhere"])[0]
-        raise UserError(f"another package called {package} ({found}) comes before {HOME / package} on Python's path")
+        return None
 
 
 def main() -> None:
