@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.recipes import choice, number
-from common.data.notes import note
 from common.objectives.cider import CIDER, CIDERRecipe
 from common.objectives.contrastive import whole
-from common.objectives.queues import ClassQueues
+from common.objectives.queues import ClassQueues, say_if_without_outliers
 from common.training.distributed import all_rows, global_mean, world
 from common.training.method import Method, Preset
 from common.training.objective import Batch, Clock, ratio
@@ -83,14 +82,7 @@ class NPOS(CIDER):
     def finish(self, model: Classifier, images: Any) -> None:
         """A head, and a word where the run had no outliers: it is then not NPOS's."""
         super().finish(model, images)
-        short = self.recipe.steps is None and self.recipe.epochs <= self.recipe.outliers_from
-        if short or not self.queues.full():
-            why = (
-                f"they begin in epoch {self.recipe.outliers_from}, counted from 0"
-                if short
-                else "a class's queue was never full"
-            )
-            note(f"npos: this run had no outliers, for {why}")
+        say_if_without_outliers("npos", self.recipe, self.queues)
 
     def telling(
         self, features: Float[Tensor, "rows channels"], odd: Float[Tensor, "outliers channels"]

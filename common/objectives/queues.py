@@ -1,8 +1,12 @@
 """The newest feature vectors of each class, kept on the device: first in, first out."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+
+from common.data.notes import note
 
 
 class ClassQueues(nn.Module):
@@ -48,3 +52,11 @@ def rank_in_class(
     place = torch.empty_like(labels)
     place[order] = torch.arange(len(labels), device=labels.device) - first[labels[order]]
     return place, given
+
+
+def say_if_without_outliers(name: str, recipe: Any, queues: ClassQueues) -> None:
+    """A note where a finished run drew none, and would pass for a run of its method. `recipe` has steps, epochs and outliers_from."""
+    short = recipe.steps is None and recipe.epochs <= recipe.outliers_from
+    if short or not queues.full():
+        begin = f"they begin in epoch {recipe.outliers_from}, counted from 0"
+        note(f"{name}: this run had no outliers, for {begin if short else 'the queue of a class was never full'}")

@@ -1,6 +1,7 @@
 """VOS: a logistic loss between energies of images and of virtual outliers, drawn at the edge of class Gaussians (Du et al., ICLR 2022)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from common.backbones.classifier import Classifier
 from common.cli.errors import UserError
 from common.cli.recipes import number
-from common.objectives.queues import ClassQueues
+from common.objectives.queues import ClassQueues, say_if_without_outliers
 from common.training.distributed import all_rows, global_mean, over_batch, world
 from common.training.method import Method, Preset
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
@@ -60,6 +61,11 @@ class VOS(Objective):
         logs |= {"uncertainty": uncertainty.detach(), "phi_accuracy": ratio(right, len(logits))}
         logs |= {"phi_accuracy_outliers": ratio(odd_right, len(odd))}
         return ce + self.recipe.weight * uncertainty, logs
+
+    def finish(self, model: Classifier, images: Any) -> None:
+        """A word where the run had no outliers: it is then cross-entropy's."""
+        super().finish(model, images)
+        say_if_without_outliers("vos", self.recipe, self.queues)
 
     def uncertainty(self, logits: Tensor, odd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of this process's images and of the outliers, which all processes have alike; how many of each phi tells rightly."""

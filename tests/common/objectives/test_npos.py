@@ -123,20 +123,6 @@ def test_without_full_queues_or_before_its_epoch_there_are_no_outliers_and_the_q
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({}, ""), ({"outliers_from": 2}, "they begin in epoch 2, counted from 0"), ({"queue": 20}, "a class's queue was never full"),
-])  # fmt: skip
-def test_a_run_without_outliers_says_so(capsys, changes, said):
-    model, objective, recipe = made("npos")
-    objective.recipe = replace(recipe, **changes)
-    objective.build(model)
-    images = images_of(torch.arange(24) % 4, 4)
-    objective(model.train(), batch_of(images, 2), clock())
-    objective.finish(model.eval(), images)
-    err = capsys.readouterr().err
-    assert (f"npos: this run had no outliers, for {said}" in err) if said else "outliers" not in err
-
-
-@pytest.mark.parametrize("changes, said", [
     ({"neighbours": 1001}, "neighbours must be at most queue, 1000, got 1001"),
     ({"boundary": 1001}, "boundary must be at most queue, 1000, got 1001"),
     ({"picks": 201}, "picks must be at most boundary, 200, got 201"),

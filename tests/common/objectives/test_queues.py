@@ -1,6 +1,10 @@
 """Queues of features a class."""
 
+from dataclasses import replace
+
+import pytest
 import torch
+from small import batch_of, clock, images_of, made
 
 from common.objectives.queues import ClassQueues, rank_in_class
 
@@ -24,3 +28,18 @@ def test_the_newest_of_each_class_stay_whatever_the_batches():
             held = queues.rows[k][: len(kept)].tolist()
             assert sorted(held) == sorted(kept) and not queues.rows[k][len(kept) :].any()
     assert queues.full() and not queues.rows.requires_grad
+
+
+@pytest.mark.parametrize("name", ["vos", "npos"])
+@pytest.mark.parametrize("changes, said", [
+    ({}, ""), ({"outliers_from": 2}, "they begin in epoch 2, counted from 0"), ({"queue": 20}, "the queue of a class was never full"),
+])  # fmt: skip
+def test_a_run_without_outliers_says_so(capsys, name, changes, said):
+    model, objective, recipe = made(name)
+    objective.recipe = replace(recipe, **changes)
+    objective.build(model)
+    images = images_of(torch.arange(24) % 4, 4)
+    objective(model.train(), batch_of(images, objective.views), clock())
+    objective.finish(model.eval(), images)
+    err = capsys.readouterr().err
+    assert (f"{name}: this run had no outliers, for {said}" in err) if said else "outliers" not in err
