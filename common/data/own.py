@@ -8,6 +8,7 @@ from common.cli.errors import UserError
 from common.data import formats, lists
 from common.data.formats import NotThere, Raw
 from common.data.listing import is_text
+from common.data.notes import note
 
 OWN = ("folder", "list")
 NAMES = ("folder:PATH", "list:FILE")
@@ -74,6 +75,7 @@ def read_own(base: str, options: dict[str, str], split: str) -> Raw:
     path = _whole(options["path"])
     if base == "folder":
         if any(split_folder(path, other) for other in SPLITS):
+            say_what_lies_beside(path)
             return formats.folder(split_folder(path, split) or path / split)
         return without_splits(formats.folder(path))
     found, images = lists_of(options["path"]), _whole(options["root"]) if "root" in options else None
@@ -84,6 +86,15 @@ def read_own(base: str, options: dict[str, str], split: str) -> Raw:
     if split not in found:
         raise NotThere(f"expected a list of images at {path / split}.txt")
     return lists.read(found[split], images, found.get("train"))
+
+
+def say_what_lies_beside(path: Path) -> None:
+    """A word on folders beside those of the splits: their images are looked at by nobody."""
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    splits = [name for of in SPLITS.values() for name in of]
+    if others := [name for name in names if name not in splits]:
+        beside = " and ".join(name for name in splits if name in names)
+        note(f"{path}: what lies in {formats.listed(others)}, beside {beside}, is left out")
 
 
 def without_splits(raw: Raw) -> Raw:

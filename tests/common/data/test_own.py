@@ -101,3 +101,10 @@ def test_folders_that_are_called_like_splits_are_no_classes(noise, tmp_path):
         training_images(name, Transform(32), root=tmp_path)
     (tmp_path / "pets/Validation").rename(tmp_path / "pets/Car")  # trains and cars
     assert training_images(name, Transform(32), root=tmp_path).classes == ("Car", "Train")
+
+
+def test_folders_beside_the_splits_are_left_out_with_a_word(noise, tmp_path, capsys):
+    for file in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "val/b/4.png", "c/5.png", ".git/6.png"):
+        noise(f"p/{file}", seed=len(file))
+    assert len(load(f"folder:{tmp_path}/p", "train", root=tmp_path)) == 2
+    assert f"{tmp_path}/p: what lies in c, beside train and test and val, is left out" in capsys.readouterr().err
