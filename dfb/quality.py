@@ -123,6 +123,7 @@ def draw(found: Sequence[Point]) -> plt.Figure:
     for panel, title in zip(panels, titles):
         panel.set(xlabel="masks' IoU with the truth (%)", title=title)
         panel.margins(x=0.15, y=0.15)
+    panels[1].set_ylim(-4, 104)
     for panel in panels[1:]:
         panel.legend(fontsize=7)
     return figure
