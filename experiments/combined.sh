@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # LBF and DFB together, which neither paper has: DFB on an LBF-tuned network; LBF's penalty on DFB's masks; S_b on LBF's features as they are.
 #
-#   bash experiments/combined.sh            generated benchmark: 9 runs, about 20 minutes a seed on a quiet CPU core, 60 MB (estimated)
+#   bash experiments/combined.sh            generated benchmark: 9 runs, about 25 CPU minutes a seed, 60 MB (estimated)
 #   bash experiments/combined.sh cifar10    CIFAR-10, reduced (ResNet-18): 9 runs, about 6 hours a seed on one core, 1 GB (estimated)
 #
 # No expectation: nobody has printed a number. First table: networks scored by themselves. Second: each with a background class, S_h alone, every sign,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What LBF's gain comes from: the control, who selects, what is penalised and how strongly, batch norm, learning rate, the data's correlation of object and background, length of pre-training.
 #
-#   bash experiments/lbf_ablation.sh            generated benchmark: 45 runs, 14 s of CPU time an epoch: with 28 and 16 epochs about 3.5 hours a seed on a quiet core, 100 MB (estimated)
+#   bash experiments/lbf_ablation.sh            generated benchmark: 45 runs, 2.5 CPU minutes for one of 12 epochs (measured on a busy core): about 2 hours a seed, 100 MB (estimated)
 #   bash experiments/lbf_ablation.sh cifar10    CIFAR-10, reduced (ResNet-18): 33 runs, about 27 hours a seed on one core, 2 GB (estimated)
 #
 # Expectation, if the paper's reason is right: lbf beats control; eq5-truth and truth (the true background) do too, and random, all, foreground and eq5-object (what Eq. 5
