@@ -31,13 +31,14 @@ if [ "${OOD_INSTALL:-1}" != 0 ]; then
     . .venv/bin/activate
     pins=(-c constraints.txt)
   fi
-  # Installed once for each state of the requirements.
-  stamp="${VIRTUAL_ENV:-${CONDA_PREFIX:-.venv}}/.ood-backgrounds${extras//[^a-z]/-}"
+  # Installed once for each state of the requirements; with extras is without them too.
+  plain="${VIRTUAL_ENV:-${CONDA_PREFIX:-.venv}}/.ood-backgrounds"
+  stamp="$plain${extras//[^a-z]/-}"
   want="$(cat pyproject.toml constraints.txt | cksum)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     echo "installing the project and its dependencies (once; PyTorch is large)" >&2
     python -m pip install --quiet --disable-pip-version-check ${pins[@]+"${pins[@]}"} -e ".$extras"
-    echo "$want" > "$stamp"
+    echo "$want" | tee "$stamp" > "$plain"
   fi
 fi
 
