@@ -21,9 +21,8 @@ from common.objectives.contrastive import (
 )
 from common.objectives.probe import training_features
 from common.objectives.queues import rank_in_class
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock, accuracy
-from common.training.recipe import BaselineRecipe
 
 
 @dataclass(frozen=True)
@@ -117,25 +116,18 @@ def geometry(z: Unit, prototypes: Prototypes, labels: Int64[Tensor, " rows"]) ->
     }  # fmt: skip
 
 
-def presets(
-    of: BaselineRecipe, short: BaselineRecipe, hundred: dict[str, Any], code: str, k: tuple[int, int]
-) -> dict[str, Preset]:
-    """CIFAR-10 and CIFAR-100, the authors' and the short one. `hundred`: what is different for CIFAR-100; `k`: of the score, for each."""
-    made = {}
-    for name, changes, neighbours in (("cifar10", {}, k[0]), ("cifar100", hundred, k[1])):
-        score = f"knn:k={neighbours}"
-        made[name] = Preset(name, "resnet34", replace(of, **changes), code, score=score)
-        made[f"{name}-short"] = Preset(
-            name, "resnet34", replace(short, **changes), "OpenOOD's configuration: 100 epochs", score=score
-        )
-    return made
-
-
 _AUTHORS = CIDERRecipe()
-_TUNED = CIDERRecipe(epochs=10, lr=0.01, lr_end=1e-5, warmup_epochs=0, warmup_lr=0.0, area_low=0.4)
+_SHORT = replace(_AUTHORS, epochs=100, origin="short")
+_HUNDRED = {"alpha": 0.5, "weight": 1.0}
+_TUNED = CIDERRecipe(epochs=10, lr=0.01, lr_end=1e-5, warmup_epochs=0, warmup_lr=0.0, area_low=0.4, origin="ours")
 _HERE = CIDERRecipe(epochs=30, batch_size=128, lr=0.2, lr_end=2e-4, warmup_epochs=2, precision="float32", origin="ours")
-PRESETS = presets(_AUTHORS, replace(_AUTHORS, epochs=100, origin="short"), {"alpha": 0.5, "weight": 1.0}, "CIDER's public code", (100, 300)) | {
-    "imagenet100": Preset("imagenet100", "resnet50", replace(_TUNED, origin="ours"), "CIDER's paper, fine-tuning; all layers here; give --weights or --start", score="knn:k=300"),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark", score="knn:k=100"),
-}  # fmt: skip
+_CODE, _OPENOOD = "CIDER's public code", "OpenOOD's configuration: 100 epochs"
+PRESETS = presets_of("knn:k=300", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, _OPENOOD),
+    "cifar100": (replace(_AUTHORS, **_HUNDRED), _CODE),
+    "cifar100-short": (replace(_SHORT, **_HUNDRED), _OPENOOD),
+    "imagenet100": (_TUNED, "CIDER's paper, fine-tuning; all layers here; give --weights or --start"),
+    "shapes": (_HERE, "ours: the generated benchmark"),
+}, **dict.fromkeys(("cifar10", "cifar10-short", "shapes"), "knn:k=100"))  # fmt: skip
 METHOD = Method("cider", CIDER, PRESETS, title="CIDER", by_name=True)

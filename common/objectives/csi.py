@@ -19,7 +19,7 @@ from common.objectives.contrastive import (
     cosine_within,
     supervised_contrastive_loss,
 )
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock
 from common.training.optimizer import LARS
 
@@ -87,39 +87,17 @@ def published_loss(z: Unit, labels: Int64[Tensor, " rows"], tau: float) -> Tenso
 
 
 _AUTHORS = CSIRecipe()
-_SHORT = replace(
-    _AUTHORS, epochs=100, batch_size=64, optimizer="sgd", lr=0.1, warmup_epochs=0, warmup_lr=0.0, origin="short"
-)
-_NET = CSIRecipe(
-    epochs=10,
-    batch_size=64,
-    optimizer="sgd",
-    lr=0.01,
-    warmup_epochs=0,
-    warmup_lr=0.0,
-    area_low=0.4,
-    tau=0.1,
-    origin="ours",
-)
-_HERE = CSIRecipe(
-    epochs=12,
-    batch_size=64,
-    optimizer="sgd",
-    lr=0.1,
-    warmup_epochs=1,
-    warmup_lr=0.0,
-    area_low=0.2,
-    tau=0.1,
-    precision="float32",
-    origin="ours",
-)
+_SGD = replace(_AUTHORS, batch_size=64, optimizer="sgd", warmup_epochs=0, warmup_lr=0.0)
+_SHORT = replace(_SGD, epochs=100, lr=0.1, origin="short")
+_NET = replace(_SGD, epochs=10, lr=0.01, area_low=0.4, tau=0.1, origin="ours")
+_HERE = replace(_SGD, epochs=12, lr=0.1, warmup_epochs=1, area_low=0.2, tau=0.1, precision="float32", origin="ours")
 _CODE, _OPENOOD = "CSI's public code", "OpenOOD's configuration: 100 epochs"
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, _CODE, score="msp"),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, _OPENOOD, score="msp"),
-    "cifar100": Preset("cifar100", "resnet34", _AUTHORS, _CODE, score="msp"),
-    "cifar100-short": Preset("cifar100", "resnet34", _SHORT, _OPENOOD, score="msp"),
-    "imagenet100": Preset("imagenet100", "resnet50", _NET, "none published: CIDER's fine-tuning; give --weights or --start", score="msp"),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark", score="msp"),
-}  # fmt: skip
+PRESETS = presets_of("msp", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, _OPENOOD),
+    "cifar100": (_AUTHORS, _CODE),
+    "cifar100-short": (_SHORT, _OPENOOD),
+    "imagenet100": (_NET, "none published: CIDER's fine-tuning; give --weights or --start"),
+    "shapes": (_HERE, "ours: the generated benchmark"),
+})  # fmt: skip
 METHOD = Method("csi", CSI, PRESETS, title="CSI stage 1", by_name=True)

@@ -19,7 +19,7 @@ from common.cli.recipes import choice, number, numbers, switch
 from common.objectives import csi
 from common.objectives.csi import all_turned, turned_labels
 from common.training.distributed import over_batch
-from common.training.method import Given, Method, Preset, Training
+from common.training.method import Given, Method, Training, presets_of
 from common.training.objective import Batch, Clock, Objective, accuracy
 from common.training.recipe import BaselineRecipe
 from common.training.seeds import seeded
@@ -98,12 +98,12 @@ _HERE = CSILinearRecipe(
 )
 _NET = CSILinearRecipe(epochs=10, batch_size=64, momentum=0.9, schedule="cosine", area_low=0.4, origin="ours")
 _CODE = "CSI's public code; give --start"
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, _CODE, score="msp"),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, "OpenOOD's configuration: batch 128", score="msp"),
-    "cifar100": Preset("cifar100", "resnet34", _AUTHORS, _CODE, score="msp"),
-    "cifar100-short": Preset("cifar100", "resnet34", _SHORT, "OpenOOD's configuration: batch 128", score="msp"),
-    "imagenet100": Preset("imagenet100", "resnet50", _NET, "none published; give --start", score="msp"),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark", score="msp"),
-}  # fmt: skip
+PRESETS = presets_of("msp", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, "OpenOOD's configuration: batch 128"),
+    "cifar100": (_AUTHORS, _CODE),
+    "cifar100-short": (_SHORT, "OpenOOD's configuration: batch 128"),
+    "imagenet100": (_NET, "none published; give --start"),
+    "shapes": (_HERE, "ours: the generated benchmark"),
+})  # fmt: skip
 METHOD = Method("csi-linear", CSILinear, PRESETS, title="CSI", begin=begin, by_name=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.backbones.classifier import Classifier
 from common.cli.recipes import number
 from common.training.distributed import over_batch
-from common.training.method import Method, Preset
+from common.training.method import Method, Preset, presets_of
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import BaselineRecipe
 
@@ -71,14 +71,14 @@ def presets(recipe: BaselineRecipe) -> dict[str, Preset]:
         replace(recipe, epochs=50, origin="short"),
         {"epochs": 12, "schedule": "one-cycle", "precision": "float32"},
     )
-    return {
-        "cifar10": Preset("cifar10", "resnet34", recipe, source, score="dml+"),
-        "cifar10-short": Preset("cifar10", "resnet34", short, "ours: half of the epochs", score="dml+"),
-        "cifar100": Preset("cifar100", "resnet34", recipe, source, score="dml+"),
-        "cifar100-short": Preset("cifar100", "resnet34", short, "ours: half of the epochs", score="dml+"),
-        "imagenet100": Preset("imagenet100", "resnet50", replace(recipe, **net), source, score="dml+"),
-        "shapes": Preset("shapes", "resnet8", replace(recipe, **here), "ours: the generated benchmark", score="dml+"),
-    }  # fmt: skip
+    return presets_of("dml+", {
+        "cifar10": (recipe, source),
+        "cifar10-short": (short, "ours: half of the epochs"),
+        "cifar100": (recipe, source),
+        "cifar100-short": (short, "ours: half of the epochs"),
+        "imagenet100": (replace(recipe, **net), source),
+        "shapes": (replace(recipe, **here), "ours: the generated benchmark"),
+    })  # fmt: skip
 
 
 METHOD = Method("dml-focal", Focal, presets(FocalRecipe()), title="DML+ focal", by_name=True)

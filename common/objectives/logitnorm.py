@@ -10,7 +10,7 @@ from torch import Tensor
 from common.backbones.classifier import Classifier
 from common.cli.recipes import number
 from common.training.distributed import over_batch
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import BaselineRecipe
 
@@ -48,12 +48,12 @@ def logit_norm_loss(logits: Float[Tensor, "batch classes"], labels: Int64[Tensor
 _AUTHORS = LogitNormRecipe()
 _SHORT = LogitNormRecipe(epochs=100, schedule="cosine", lr_end=1e-6, nesterov=True, origin="short")
 _CODE, _OPENOOD = "LogitNorm's public code", "OpenOOD's configuration: 100 epochs"
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, f"{_CODE}; tau of the paper", score="msp"),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, _OPENOOD, score="msp"),
-    "cifar100": Preset("cifar100", "resnet34", replace(_AUTHORS, tau=0.01), f"{_CODE}; tau: its authors advise about 0.0085", score="msp"),
-    "cifar100-short": Preset("cifar100", "resnet34", _SHORT, _OPENOOD, score="msp"),
-    "imagenet100": Preset("imagenet100", "resnet50", LogitNormRecipe(lr=0.05, weight_decay=1e-4, drops=(0.5, 0.75, 0.9), crop="resized", tau=0.01, origin="ours"), "none published: cross-entropy's recipe here", score="msp"),
-    "shapes": Preset("shapes", "resnet8", LogitNormRecipe(epochs=12, schedule="one-cycle", precision="float32", tau=0.1, origin="ours"), "ours: the generated benchmark", score="msp"),
-}  # fmt: skip
+PRESETS = presets_of("msp", {
+    "cifar10": (_AUTHORS, f"{_CODE}; tau of the paper"),
+    "cifar10-short": (_SHORT, _OPENOOD),
+    "cifar100": (replace(_AUTHORS, tau=0.01), f"{_CODE}; tau: its authors advise about 0.0085"),
+    "cifar100-short": (_SHORT, _OPENOOD),
+    "imagenet100": (LogitNormRecipe(lr=0.05, weight_decay=1e-4, drops=(0.5, 0.75, 0.9), crop="resized", tau=0.01, origin="ours"), "none published: cross-entropy's recipe here"),
+    "shapes": (LogitNormRecipe(epochs=12, schedule="one-cycle", precision="float32", tau=0.1, origin="ours"), "ours: the generated benchmark"),
+})  # fmt: skip
 METHOD = Method("logitnorm", LogitNorm, PRESETS, title="LogitNorm", by_name=True)

@@ -15,7 +15,7 @@ from common.objectives.cider import CIDER, CIDERRecipe
 from common.objectives.contrastive import whole
 from common.objectives.queues import ClassQueues, say_if_without_outliers
 from common.training.distributed import all_rows, global_mean, world
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock, ratio
 
 WIDTH = 128  # of the layer that tells images from outliers, as in the public code
@@ -130,16 +130,16 @@ def farness(
 
 _AUTHORS = NPOSRecipe()
 _SHORT = replace(_AUTHORS, epochs=100, lr=0.1, lr_end=1e-4, outliers_from=40, origin="short")
-_CODE, _OPENOOD, _KNN = "NPOS's public code", "OpenOOD's configuration: 100 epochs", "knn:k=300"
+_CODE, _OPENOOD = "NPOS's public code", "OpenOOD's configuration: 100 epochs"
 _SMALL = {"queue": 200, "neighbours": 60, "boundary": 40, "draws": 120, "keep": 40}
 _TUNED = NPOSRecipe(epochs=10, lr=0.01, lr_end=1e-5, area_low=0.4, outliers_from=4, origin="ours", **_SMALL)
 _HERE = NPOSRecipe(epochs=30, batch_size=128, lr=0.2, lr_end=2e-4, warmup_epochs=2, precision="float32", outliers_from=10, origin="ours", **_SMALL)  # fmt: skip
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, _CODE, score=_KNN),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, _OPENOOD, score=_KNN),
-    "cifar100": Preset("cifar100", "resnet34", replace(_AUTHORS, alpha=0.5), _CODE, score=_KNN),
-    "cifar100-short": Preset("cifar100", "resnet34", replace(_SHORT, alpha=0.5), _OPENOOD, score=_KNN),
-    "imagenet100": Preset("imagenet100", "resnet50", _TUNED, "none that can be run: CIDER's fine-tuning; give --weights or --start", score=_KNN),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark", score="knn:k=100"),
-}  # fmt: skip
+PRESETS = presets_of("knn:k=300", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, _OPENOOD),
+    "cifar100": (replace(_AUTHORS, alpha=0.5), _CODE),
+    "cifar100-short": (replace(_SHORT, alpha=0.5), _OPENOOD),
+    "imagenet100": (_TUNED, "none that can be run: CIDER's fine-tuning; give --weights or --start"),
+    "shapes": (_HERE, "ours: the generated benchmark"),
+}, shapes="knn:k=100")  # fmt: skip
 METHOD = Method("npos", NPOS, PRESETS, title="NPOS", by_name=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from common.backbones.classifier import Classifier
 from common.cli.recipes import number
 from common.objectives.contrastive import Contrastive, ContrastiveRecipe, cosine_within, supervised_contrastive_loss
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock
 
 
@@ -37,12 +37,12 @@ _SHORT = SSDRecipe(epochs=110, origin="short")
 _TUNED = SSDRecipe(epochs=10, lr=0.01, warmup_epochs=0, warmup_lr=0.0, lr_end=1e-5, area_low=0.4, origin="ours")
 _CODE, _LESS = "SSD's public code; temperature: CIDER's", "ours: a fifth of the epochs"
 _HERE = SSDRecipe(epochs=30, batch_size=128, lr=0.2, warmup_epochs=2, precision="float32", origin="ours")
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, _CODE, score="ssd"),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, _LESS, score="ssd"),
-    "cifar100": Preset("cifar100", "resnet34", _AUTHORS, _CODE, score="ssd"),
-    "cifar100-short": Preset("cifar100", "resnet34", _SHORT, _LESS, score="ssd"),
-    "imagenet100": Preset("imagenet100", "resnet50", _TUNED, "none published: CIDER's fine-tuning; give --weights or --start", score="ssd"),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark", score="ssd"),
-}  # fmt: skip
+PRESETS = presets_of("ssd", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, _LESS),
+    "cifar100": (_AUTHORS, _CODE),
+    "cifar100-short": (_SHORT, _LESS),
+    "imagenet100": (_TUNED, "none published: CIDER's fine-tuning; give --weights or --start"),
+    "shapes": (_HERE, "ours: the generated benchmark"),
+})  # fmt: skip
 METHOD = Method("ssd+", SSD, PRESETS, title="SSD+", by_name=True)

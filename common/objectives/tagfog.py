@@ -16,7 +16,7 @@ from common.data.jigsaw import with_jigsaw
 from common.objectives.anchors import WHAT, random_anchors, read_anchors
 from common.objectives.contrastive import BASE_TAU, Unit, supervised_contrastive_loss, whole
 from common.training.distributed import all_rows, gather_rows, over_batch
-from common.training.method import Given, Method, Preset, Training
+from common.training.method import Given, Method, Training, presets_of
 from common.training.objective import Batch, Clock, Objective, ratio
 from common.training.recipe import BaselineRecipe
 from common.training.seeds import derive, seeded
@@ -122,12 +122,12 @@ _HUNDRED = replace(_TEN, copies=1, drops=(0.75,))
 _NET = TagFogRecipe(batch_size=128, warmup_epochs=0, warmup_lr=0.0, drops=(0.5, 0.75, 0.9), pieces=8, copies=1)
 _CODE, _LESS = "TagFog's public code", "ours: half of the epochs"
 _HERE = TagFogRecipe(epochs=12, batch_size=128, schedule="one-cycle", warmup_epochs=0, warmup_lr=0.0, copies=1, precision="float32", anchored_by="random", origin="ours")  # fmt: skip
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _TEN, _CODE, score="react"),
-    "cifar10-short": Preset("cifar10", "resnet34", replace(_TEN, epochs=100, origin="short"), _LESS, score="react"),
-    "cifar100": Preset("cifar100", "resnet34", _HUNDRED, _CODE, score="react"),
-    "cifar100-short": Preset("cifar100", "resnet34", replace(_HUNDRED, epochs=100, origin="short"), _LESS, score="react"),
-    "imagenet100": Preset("imagenet100", "resnet50", _NET, _CODE, score="react"),
-    "shapes": Preset("shapes", "resnet8", _HERE, "ours: the generated benchmark, random anchors", score="react"),
-}  # fmt: skip
+PRESETS = presets_of("react", {
+    "cifar10": (_TEN, _CODE),
+    "cifar10-short": (replace(_TEN, epochs=100, origin="short"), _LESS),
+    "cifar100": (_HUNDRED, _CODE),
+    "cifar100-short": (replace(_HUNDRED, epochs=100, origin="short"), _LESS),
+    "imagenet100": (_NET, _CODE),
+    "shapes": (_HERE, "ours: the generated benchmark, random anchors"),
+})  # fmt: skip
 METHOD = Method("tagfog", TagFog, PRESETS, title="TagFog", begin=begin, by_name=True, add_arguments=add_arguments)

@@ -13,7 +13,7 @@ from common.cli.errors import UserError
 from common.cli.recipes import number
 from common.objectives.queues import ClassQueues, say_if_without_outliers
 from common.training.distributed import all_rows, global_mean, over_batch, world
-from common.training.method import Method, Preset
+from common.training.method import Method, presets_of
 from common.training.objective import Batch, Clock, Objective, accuracy, ratio
 from common.training.recipe import BaselineRecipe
 
@@ -123,12 +123,12 @@ def least_likely(
 _AUTHORS = VOSRecipe(epochs=100, schedule="cosine", lr_end=1e-6, nesterov=True)
 _SHORT = replace(_AUTHORS, outliers_from=0, origin="short")
 _CODE, _OPENOOD = "VOS's public code", "OpenOOD's configuration: outliers from the first epoch"
-PRESETS = {
-    "cifar10": Preset("cifar10", "resnet34", _AUTHORS, _CODE, score="energy"),
-    "cifar10-short": Preset("cifar10", "resnet34", _SHORT, _OPENOOD, score="energy"),
-    "cifar100": Preset("cifar100", "resnet34", _AUTHORS, f"{_CODE}, its defaults", score="energy"),
-    "cifar100-short": Preset("cifar100", "resnet34", _SHORT, _OPENOOD, score="energy"),
-    "imagenet100": Preset("imagenet100", "resnet50", replace(_AUTHORS, lr=0.05, weight_decay=1e-4, crop="resized", queue=100, origin="ours"), "none published", score="energy"),
-    "shapes": Preset("shapes", "resnet8", VOSRecipe(epochs=12, schedule="one-cycle", precision="float32", outliers_from=4, queue=200, draws=2000, origin="ours"), "ours: the generated benchmark", score="energy"),
-}  # fmt: skip
+PRESETS = presets_of("energy", {
+    "cifar10": (_AUTHORS, _CODE),
+    "cifar10-short": (_SHORT, _OPENOOD),
+    "cifar100": (_AUTHORS, f"{_CODE}, its defaults"),
+    "cifar100-short": (_SHORT, _OPENOOD),
+    "imagenet100": (replace(_AUTHORS, lr=0.05, weight_decay=1e-4, crop="resized", queue=100, origin="ours"), "none published"),
+    "shapes": (VOSRecipe(epochs=12, schedule="one-cycle", precision="float32", outliers_from=4, queue=200, draws=2000, origin="ours"), "ours: the generated benchmark"),
+})  # fmt: skip
 METHOD = Method("vos", VOS, PRESETS, title="VOS", by_name=True)

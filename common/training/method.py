@@ -32,6 +32,21 @@ class Preset:
     score: str = ""  # what the method's authors score it with, options included; "" = nothing of its own
 
 
+USUAL = {"cifar10": "resnet34", "cifar100": "resnet34", "imagenet100": "resnet50", "shapes": "resnet8"}
+
+
+def presets_of(score: str, recipes: dict[str, tuple[TrainRecipe, str]], **scores: str) -> dict[str, Preset]:
+    """A baseline's presets by name: that of its ID set, or the set's with -short behind it, on the network that is usual for the set (USUAL).
+
+    `recipes`: name -> the recipe and whose it is. `scores`: by name, the score where it is another than `score`.
+    """
+    sets = {name: name.removesuffix("-short") for name in recipes}
+    return {
+        name: Preset(sets[name], USUAL[sets[name]], recipe, source, score=scores.get(name, score))
+        for name, (recipe, source) in recipes.items()
+    }
+
+
 @dataclass(frozen=True)
 class Given:
     """What a command was told, looked up: what a method begins a run with."""
