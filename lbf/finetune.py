@@ -10,6 +10,7 @@ import argparse
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,16 +128,22 @@ def selection_numbers(
 
 
 def selected_share(model: Classifier, images, delta: float, count: int = 2000) -> float:
-    """The share of locations Eq. 5 selects in (at most `count`) training images under the test transform."""
-    masks = [mask.flatten().cpu() for _, _, mask in background_locations(model, images, delta, count=count)]
+    """The share of locations Eq. 5 selects in (at most `count`) training images, of all classes alike, under the test transform."""
+    masks = [mask.flatten().cpu() for _, _, mask in background_locations(model, some_of(images, count), delta)]
     return float(torch.cat(masks).double().mean())
 
 
 def quiet_norm(model: Classifier, images, count: int = 500) -> float:
     """A mu of one's own images: the norm, to two digits, that a quarter of the locations of (at most `count`) training images do not reach."""
-    rows = balanced_subset(images.labels.cpu(), min(count, len(images)), torch.Generator().manual_seed(0))
-    norms = [local_norms(found).flatten().cpu() for _, found, _ in local_maps(model, images.subset(rows))]
+    norms = [local_norms(found).flatten().cpu() for _, found, _ in local_maps(model, some_of(images, count))]
     return float(f"{np.quantile(torch.cat(norms).numpy(), 0.25):.2g}")
+
+
+def some_of(images: Any, count: int) -> Any:
+    """At most so many, as many of each class: images of a folder lie class by class."""
+    return images.subset(
+        balanced_subset(images.labels.cpu(), min(count, len(images)), torch.Generator().manual_seed(0))
+    )
 
 
 def location_masks(recipe: LBFRecipe, folder: Path | None, images, model: Classifier) -> StoredMasks | None:

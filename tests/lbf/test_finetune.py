@@ -15,7 +15,7 @@ from common.objectives.cross_entropy import CrossEntropy
 from common.training.batches import Batches
 from common.training.engine import fit
 from common.training.objective import Batch, Clock
-from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, quiet_norm, selection_numbers
+from lbf.finetune import LBF, PRESETS, LBFRecipe, location_masks, quiet_norm, selected_share, selection_numbers
 from lbf.locations import lowest_like, random_like, select_locations
 from lbf.loss import background_mask, background_norm_loss
 
@@ -277,3 +277,12 @@ def test_a_mu_of_ones_own_images_is_a_quartile_of_local_norms_over_all_classes(i
     assert chosen.labels.bincount().tolist() == [2] * 8
     found = quiet_norm(model, images.subset(order), count=16)
     assert found == pytest.approx(np.quantile(norms.numpy(), 0.25), rel=0.05) and len(f"{found:g}".strip("0.")) <= 2
+
+
+def test_the_share_at_the_start_is_of_all_classes_also_where_images_lie_class_by_class(images):
+    """The network is sure of class 0 alone: of its images Eq. 5 selects nothing, of the others everything."""
+    model = build("resnet8", 8, image_size=48).eval()
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data = torch.tensor([9.0] + 7 * [0.0])
+    by_class = images.subset(torch.argsort(images.labels, stable=True))
+    assert selected_share(model, by_class, 0.125, count=8) == pytest.approx(7 / 8)
