@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from harness import at_least, beside, in_turn, parser, pick_device, report, synchroniser
 from PIL import Image
-from streaming import write_photographs
+from streaming import add_photograph_arguments, photographs, write_photographs
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
@@ -84,8 +84,7 @@ def detectors(
 
 def main() -> None:
     made = parser(__file__, __doc__, rounds=3)
-    made.add_argument("--folder", type=Path, default=None, help="class folders of images [generated]")
-    made.add_argument("--images", type=int, default=10_000, metavar="N", help="how many to generate [10000]")
+    add_photograph_arguments(made, 10_000)
     made.add_argument("--train", type=int, default=200, metavar="N", help="to fit on, generated, two classes [200]")
     made.add_argument("--image-size", type=int, default=224, metavar="PX", help="side the network gets [224]")
     made.add_argument("--backbone", default="resnet50", help="as for common.pretrain, new weights [resnet50]")
@@ -100,9 +99,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = build(arguments.backbone, 2, image_size=size).to(device).eval()
     with tempfile.TemporaryDirectory() as scratch:
-        folder, train = arguments.folder or Path(scratch) / "photographs", Path(scratch) / "train"
-        if arguments.folder is None:
-            write_photographs(folder, arguments.images)
+        folder, train = photographs(arguments, Path(scratch)), Path(scratch) / "train"
         write_photographs(train, arguments.train)
         paths = [file for _, file in all_files(folder)]
         fitted = detectors(model, arguments.scorers, train, transform, batch, device)

@@ -6,6 +6,7 @@
 Without --folder, JPEGs of 500 x 375 pixels are generated for the time of the run. All ways give random resized crops with flips and colour jitter.
 """
 
+import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,18 @@ def write_photographs(folder: Path, count: int) -> None:
         path = folder / f"class{k % 2}" / f"{k:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def add_photograph_arguments(made: argparse.ArgumentParser, images: int) -> None:
+    made.add_argument("--folder", type=Path, default=None, help="class folders of images [generated]")
+    made.add_argument("--images", type=int, default=images, metavar="N", help=f"how many to generate [{images}]")
+
+
+def photographs(arguments: argparse.Namespace, scratch: Path) -> Path:
+    """The folder that was given, or one of generated images below `scratch`."""
+    if arguments.folder is None:
+        write_photographs(scratch / "photographs", arguments.images)
+    return arguments.folder or scratch / "photographs"
 
 
 def torchvision_way(folder: Path, size: int, batch_size: int, workers: int, device: torch.device) -> Callable[[], int]:
@@ -88,8 +101,7 @@ def step_alone(backbone: str, size: int, batch_size: int, device: torch.device, 
 
 def main() -> None:
     made = parser(__file__, __doc__, rounds=3)
-    made.add_argument("--folder", type=Path, default=None, help="class folders of images [generated]")
-    made.add_argument("--images", type=int, default=512, metavar="N", help="how many to generate [512]")
+    add_photograph_arguments(made, 512)
     made.add_argument("--image-size", type=int, default=224, metavar="PX", help="side of the crops [224]")
     made.add_argument("--short-side", type=int, default=256, metavar="PX", help="of the smaller copy [256]")
     made.add_argument("--backbone", default="resnet50", help="whose step is timed [resnet50]")
@@ -102,9 +114,7 @@ def main() -> None:
     at_least(1, rounds=arguments.rounds, batch_size=batch)
     device = pick_device(arguments.device)
     with tempfile.TemporaryDirectory() as scratch:
-        folder, copy = arguments.folder or Path(scratch) / "photographs", Path(scratch) / "small"
-        if arguments.folder is None:
-            write_photographs(folder, arguments.images)
+        folder, copy = photographs(arguments, Path(scratch)), Path(scratch) / "small"
         shrink(spec_of(f"folder:{folder}"), folder.parent, copy, short, progress=False)
         read = (size, batch, arguments.workers, device)
         ways = {
