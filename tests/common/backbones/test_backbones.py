@@ -85,7 +85,7 @@ def test_feature_maps_come_after_the_last_relu(networks):
             "densenet100-12",
             "torchvision:densenet121",
         ):
-            assert networks(name).feature_map(torch.rand(1, 3, 64, 64, dtype=torch.float64)).min() >= 0
+            assert networks(name).feature_map(torch.rand(1, 3, 32, 32, dtype=torch.float64)).min() >= 0
 
 
 def test_images_are_normalised_by_the_first_layer():

@@ -41,7 +41,7 @@ def test_a_run_is_trained_once_and_says_the_same_again(typed, fits, tmp_path):
     assert fits == ["run"]
 
 
-@pytest.mark.parametrize("flag, value", [("--lr", 0.01), ("--seed", 1), ("--limit", 32), ("--backbone", "resnet18")])
+@pytest.mark.parametrize("flag, value", [("--lr", 0.01), ("--seed", 1), ("--limit", 32), ("--backbone", "resnet20")])
 def test_another_recipe_seed_data_or_start_moves_the_old_run_aside_whole(typed, fits, tmp_path, flag, value):
     words = (pretrain, "shapes", "--limit", 64, "--out", tmp_path / "run")
     typed(*words)
