@@ -108,7 +108,7 @@ def settled(given: Given, made: Training) -> Training:
 
 def batch_of(images: int, size_px: int) -> int:
     """An eighth of the images, from 8 to 64, or to 32 where they are large."""
-    return min(images, SMALL_PX if size_px <= SMALL_PX else 32, max(8, images // 8))
+    return min(images, 64 if size_px <= SMALL_PX else 32, max(8, images // 8))
 
 
 def epochs_of(images: int, batch_size: int, is_scratch: bool) -> int:
