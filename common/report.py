@@ -20,7 +20,7 @@ from common.metrics import check_repeats
 from common.results.report import figure_files, page
 from common.scoring.network import Inference
 
-VERSION = 3  # raised when the same runs give another page
+VERSION = 4  # raised when the same runs give another page
 READ = ("results.csv", "results.npz", "recipe.json", "log.jsonl", "checkpoint.pt")
 
 

@@ -33,7 +33,7 @@ from common.results.tables import (
     show,
 )
 
-VERSION = 3  # raised when the same rows give other text
+VERSION = 4  # raised when the same rows give other text
 
 
 def parser() -> argparse.ArgumentParser:

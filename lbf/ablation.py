@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from common.cli import commands
 from common.cli.errors import UserError, command
 from common.cli.recipes import digest
-from common.data.specs import is_control
 from common.results.differences import control_of
-from common.results.lines import Column, Line, lines_of, set_title
+from common.results.lines import Column, Line, lines_of, reported_apart, set_title
 from common.results.rows import read_rows
 from common.results.style import CYCLE, figure_files, plt, save
 
@@ -55,10 +54,9 @@ def differences(rows: Sequence[dict[str, Any]], metric: str) -> list[Difference]
 
 def panels(columns: Sequence[Column]) -> list[tuple[str, list[Column]]]:
     """Name and columns: sets reported apart one by one, then all that an average is taken over."""
-    apart = [column for column in columns if not column.averaged and not is_control(column.ood_set)]
     together = [column for column in columns if column.averaged]
     name = ", ".join(set_title(column.ood_set) for column in together)
-    return [(column.title.rstrip("*"), [column]) for column in apart] + [
+    return [(column.title.rstrip("*"), [column]) for column in reported_apart(columns)] + [
         (f"mean of {name}" if together[1:] else name, together)
     ] * bool(together)
 

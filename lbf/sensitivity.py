@@ -20,7 +20,7 @@ from common.results.rows import read_rows
 from common.results.style import BLACK, BLUE, ORANGE, figure_files, plt, save
 from common.results.tables import markdown, seeds_mean
 
-VERSION = 1  # raised when the same rows give other text or another figure
+VERSION = 2  # raised when the same rows give other text or another figure
 AXES = {"delta": "delta (probability)", "mu": "mu (norm)", "lam": "lambda"}
 
 Point = tuple[str, float]  # (which parameter, its value)

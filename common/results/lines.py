@@ -67,6 +67,11 @@ class Line:
         return {seed: float(row["id_accuracy"]) for rows in self.cells.values() for seed, row in rows.items()}
 
 
+def reported_apart(columns: Iterable[Column]) -> list[Column]:
+    """Those that are no part of an average and still no control: questions of their own."""
+    return [column for column in columns if not column.averaged and not is_control(column.ood_set)]
+
+
 def averaged(ood_set: str) -> bool:
     return base_name(ood_set) not in APART and not is_control(ood_set)
 

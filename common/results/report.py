@@ -18,11 +18,11 @@ from common.data.specs import is_control
 from common.results.columns import OWN
 from common.results.comparable import against_controls, last_epochs
 from common.results.differences import read_scores
-from common.results.lines import lines_of, set_title
+from common.results.lines import lines_of, reported_apart, set_title
 from common.results.rows import method_of, read_rows
 from common.results.stale import stale
 from common.results.style import CYCLE, STYLES, plt
-from common.results.tables import Marks, Printable, average_cell, interval, seeds_mean, with_mark
+from common.results.tables import Marks, Printable, average_cell, cell, interval, seeds_mean, with_mark
 from common.scoring.network import Inference, Network
 from common.scoring.sets import score_sets, scorer_lines
 from common.training.log import read_log
@@ -62,20 +62,24 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def overview(rows: Sequence[dict[str, str]], marks: Marks) -> list[dict[str, Any]]:
-    """Of each ID set its title, the averaged OOD sets, and a line a method and score: means over those sets and over seeds."""
+    """Of each ID set its title, the averaged OOD sets, the table's columns, and a line a method and score: means over those sets and over seeds, then
+    each set that is reported apart."""
     of = lambda id_set: [row for row in rows if row["id_set"] == id_set]  # noqa: E731
     return [_overview(id_set, of(id_set), marks.get(id_set, {})) for id_set in _each(rows, "id_set")]
 
 
 def _overview(id_set: str, rows: list[dict[str, str]], marks: dict[str, str]) -> dict[str, Any]:
     columns, found = lines_of(rows)
+    apart, metrics = reported_apart(columns), ("fpr95", "auroc")
     lines = [
-        [with_mark(line.method, marks), line.scorer, *(average_cell(line, columns, [metric]) for metric in ("fpr95", "auroc")),
-         seeds_mean(list(line.accuracies().values()))]
+        [with_mark(line.method, marks), line.scorer, *(average_cell(line, columns, [metric]) for metric in metrics),
+         seeds_mean(list(line.accuracies().values())), *(cell(line, column, metrics) for column in apart)]
         for line in found
     ]  # fmt: skip
     sets = [column.title for column in columns if column.averaged]
-    return {"title": set_title(id_set), "sets": sets, "lines": lines}
+    names = ["method", "score", "FPR95 %", "AUROC %", "ID acc. %"]
+    names += [column.title for column in apart]
+    return {"title": set_title(id_set), "sets": sets, "apart": bool(apart), "columns": names, "lines": lines}
 
 
 def _each(rows: Sequence[dict[str, str]], column: str) -> list[str]:

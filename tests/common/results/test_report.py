@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from result_rows import result_row
 
 from common.backbones import build
 from common.checkpoint import save
@@ -18,7 +19,7 @@ from common.cli.errors import command
 from common.cli.files import write_json
 from common.data import load
 from common.report import main
-from common.results.report import chosen
+from common.results.report import chosen, overview
 
 VOID = {"meta", "img", "link", "br"}
 
@@ -155,3 +156,12 @@ def test_a_browser_finds_no_error(run, tmp_path):
     ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert "CONSOLE" not in done.stderr and "<button>" in done.stdout, "the script ran to its end: headings are buttons"
+
+
+def test_the_first_table_has_the_average_and_each_set_that_is_reported_apart():
+    sets = {"shapes-objects": 0.6, "shapes-noise": 0.8, "cifar10:encode=jpeg75": 0.1}
+    rows = [result_row(id_set="shapes", ood_set=name, auroc=auroc, fpr95=0.5) for name, auroc in sets.items()]
+    (found,) = overview(rows, {})
+    assert found["columns"][2:] == ["FPR95 %", "AUROC %", "ID acc. %", "shapes-objects*"]
+    assert found["sets"] == ["shapes-noise"] and found["lines"][0][2:4] == ["50.00", "80.00"]
+    assert found["lines"][0][5:] == ["50.00 / 60.00"] and found["apart"]
